@@ -1,0 +1,207 @@
+//! The settings of Tidings: one struct per section of `tidings.toml`, which documents every key.
+//!
+//! Precedence: shipped defaults < file < environment (`TIDINGS_SECTION__KEY`) < flags
+//! (`--set section.key=value`). A list of tables (`[[listeners]]`, `[[topics]]`, `[[bridges]]`) is
+//! replaced as a whole, never merged.
+//! A [`Settings`] that was loaded is complete and within its bounds; everything wrong is reported
+//! together, with file and line.
+//!
+//! This crate does not know what the settings are for: topic patterns and permission expressions
+//! stay text here, with their line, for the broker's compiler to judge.
+
+mod bridges;
+mod errors;
+mod layers;
+mod logging;
+mod mqtt;
+mod node;
+mod reader;
+mod server;
+#[cfg(test)]
+mod shipped;
+mod storage;
+mod topics;
+
+use std::env;
+use std::path::PathBuf;
+
+pub use bridges::{Bridge, BridgeAddress, BridgeTopic, Direction, Secret, Transport};
+pub use errors::{ConfigErrors, Origin};
+pub use logging::{Level, Log, LogFormat, Sys};
+pub use mqtt::{Limits, Mqtt};
+pub use server::{Auth, AuthMode, Listener, ListenerKind, Server};
+pub use storage::{Durability, Journal, State};
+pub use topics::{Keep, TopicRule};
+
+use errors::Problem;
+use layers::Layers;
+use reader::Reader;
+
+/// Where settings come from, weakest first; the shipped defaults lie below all of them.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The configuration file, if one was named or found.
+    pub file: Option<PathBuf>,
+    /// Environment variables. Those that are not `TIDINGS_SECTION__KEY` are ignored.
+    pub env: Vec<(String, String)>,
+    /// `section.key=value` of each `--set` flag, in order.
+    pub set: Vec<String>,
+}
+
+impl Sources {
+    /// The variables of this process that are text; others cannot be settings.
+    pub fn process_environment() -> Vec<(String, String)> {
+        env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
+    }
+}
+
+/// All settings. The field names are those of the file, and so are the units at their ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `[server]`: the process.
+    pub server: Server,
+    /// `[[listeners]]`: where clients connect.
+    pub listeners: Vec<Listener>,
+    /// `[auth]`: who may connect.
+    pub auth: Auth,
+    /// `[mqtt]`: what a client may ask for.
+    pub mqtt: Mqtt,
+    /// `[limits]`: bounds on the whole server.
+    pub limits: Limits,
+    /// `[journal]`: messages on disk.
+    pub journal: Journal,
+    /// `[state]`: the indexed view of the journal.
+    pub state: State,
+    /// `[[topics]]`: who may use which topics, and what is kept; the first match decides.
+    pub topics: Vec<TopicRule>,
+    /// `[[bridges]]`: links to other brokers.
+    pub bridges: Vec<Bridge>,
+    /// `[log]`: what is logged, and how.
+    pub log: Log,
+    /// `[sys]`: the statistics topics.
+    pub sys: Sys,
+}
+
+impl Default for Settings {
+    /// The shipped file.
+    fn default() -> Self {
+        let mut layers = Layers::default();
+        layers.add_shipped();
+        // A test proves that the shipped file has no error, so nothing is dropped here.
+        Self::read(layers).0
+    }
+}
+
+impl Settings {
+    /// Reads all sources.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them: a file that cannot be read or is not TOML, unknown
+    /// sections and keys, wrong types, values out of range. One line each, with its place.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
+        let mut layers = Layers::default();
+        layers.add_shipped();
+        if let Some(path) = &sources.file {
+            layers.add_file(path);
+        }
+        layers.add_environment(&sources.env);
+        layers.add_flags(&sources.set);
+        let (settings, problems) = Self::read(layers);
+        match ConfigErrors::from_problems(problems) {
+            None => Ok(settings),
+            Some(errors) => Err(errors),
+        }
+    }
+
+    fn read(layers: Layers) -> (Self, Vec<Problem>) {
+        let (sections, origins, problems) = layers.merge();
+        let mut reader = Reader {
+            sections,
+            origins: &origins,
+            problems,
+        };
+        let settings = Self {
+            server: reader.section("server"),
+            listeners: reader.list("listeners"),
+            auth: reader.section("auth"),
+            mqtt: reader.section("mqtt"),
+            limits: reader.section("limits"),
+            journal: reader.section("journal"),
+            state: reader.section("state"),
+            topics: reader.list("topics"),
+            bridges: reader.list("bridges"),
+            log: reader.section("log"),
+            sys: reader.section("sys"),
+        };
+        let mut problems = reader.problems;
+        settings.check_names(&mut problems);
+        (settings, problems)
+    }
+
+    /// Two links of one name would share a session, and with it a position.
+    fn check_names(&self, problems: &mut Vec<Problem>) {
+        for (index, bridge) in self.bridges.iter().enumerate() {
+            let is_same = |other: &&Bridge| other.name == bridge.name && !bridge.name.is_empty();
+            if let Some(first) = self.bridges.iter().take(index).find(is_same) {
+                problems.push(Problem {
+                    origin: bridge.origin.clone(),
+                    key: "[[bridges]] name".to_owned(),
+                    what: format!(
+                        "\"{}\" is taken by the bridge at {}",
+                        bridge.name, first.origin
+                    ),
+                });
+            }
+        }
+    }
+
+    /// Replaces all listeners of a kind, as flags such as `--tcp ADDRESS` do.
+    ///
+    /// With no addresses nothing changes.
+    pub fn replace_listeners(&mut self, kind: ListenerKind, addresses: &[std::net::SocketAddr]) {
+        if addresses.is_empty() {
+            return;
+        }
+        let path = self
+            .listeners
+            .iter()
+            .find(|listener| listener.kind == kind)
+            .map_or_else(
+                || Listener::default().path,
+                |listener| listener.path.clone(),
+            );
+        self.listeners.retain(|listener| listener.kind != kind);
+        self.listeners
+            .extend(addresses.iter().map(|&address| Listener {
+                kind,
+                address,
+                path: path.clone(),
+                ..Listener::default()
+            }));
+    }
+
+    /// Refuses a public address in open mode, where anyone may be anyone, unless
+    /// `server.allow_public_open_mode` says that it is meant. To be called when no more listeners
+    /// will be added.
+    ///
+    /// # Errors
+    /// One line per listener that is not on loopback.
+    pub fn check_exposure(&self) -> Result<(), ConfigErrors> {
+        if self.auth.mode != AuthMode::Open || self.server.allow_public_open_mode {
+            return Ok(());
+        }
+        let is_public = |listener: &&Listener| !listener.address.ip().to_canonical().is_loopback();
+        let problems = self.listeners.iter().filter(is_public).map(|listener| Problem {
+            origin: listener.origin.clone(),
+            key: "[[listeners]] address".to_owned(),
+            what: format!(
+                "{} can be reached from other machines, and in open mode nobody needs a password; \
+                 listen on 127.0.0.1, or set server.allow_public_open_mode = true if this is meant",
+                listener.address
+            ),
+        });
+        ConfigErrors::from_problems(problems.collect()).map_or(Ok(()), Err)
+    }
+}
