@@ -1,0 +1,60 @@
+# What people do with Tidings. `make help` lists it.
+
+SHELL := bash
+.DELETE_ON_ERROR:
+.PHONY: help run build web test test-tools lint clean
+
+# Debian puts the mosquitto broker where only root looks for programs.
+export PATH := $(PATH):/usr/sbin
+
+WEB := devices/web
+WEB_SOURCES := $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
+NPM_CI := npm ci --no-audit --no-fund --loglevel=error
+VENV := target/venv
+# Arguments for the broker:  make run ARGS='--set log.level=debug'
+ARGS ?=
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+run: ## Build the web chat if it is out of date, then build and start the broker
+	@if tests/install-tools node && $(MAKE) --no-print-directory web; then :; else \
+		echo; echo "The web chat was NOT built (see above). The broker starts without it; MQTT clients do not need it."; echo; fi
+	cargo run --release --bin tidings -- serve $(ARGS)
+
+build: web ## Build the web chat and the broker, optimised, without starting it
+	cargo build --release --bin tidings
+
+web: $(WEB)/dist/index.html ## Build the web chat if its sources are newer than what was built
+
+$(WEB)/dist/index.html: $(WEB_SOURCES) $(WEB)/node_modules/.package-lock.json
+	@tests/install-tools node
+	cd $(WEB) && npm run --silent build
+	@touch $@
+
+%/node_modules/.package-lock.json: %/package.json %/package-lock.json
+	@tests/install-tools node
+	cd $* && $(NPM_CI)
+	@touch $@
+
+test: test-tools web ## Run all tests; installs the clients they need if those are missing
+	cargo build --workspace --bins
+	cargo test --workspace
+	cd $(WEB) && npm test
+
+test-tools: $(VENV)/.installed tests/node/node_modules/.package-lock.json ## Install the clients that the tests need, no more
+	@tests/install-tools node mosquitto chromium python
+
+$(VENV)/.installed: tests/requirements.txt
+	@tests/install-tools python
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+lint: ## Check formatting and lints, as CI does
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+clean: ## Remove everything that was built
+	cargo clean
+	rm -rf $(WEB)/dist $(WEB)/node_modules tests/node/node_modules tests/artifacts
