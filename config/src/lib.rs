@@ -25,7 +25,7 @@ mod topics;
 use std::env;
 use std::path::PathBuf;
 
-pub use bridges::{Bridge, BridgeAddress, BridgeTopic, Direction, Secret, Transport};
+pub use bridges::{AddressError, Bridge, BridgeAddress, BridgeTopic, Direction, Secret, Transport};
 pub use errors::{ConfigErrors, Origin};
 pub use logging::{Level, Log, LogFormat, Sys};
 pub use mqtt::{Limits, Mqtt};
