@@ -1,0 +1,3 @@
+//! The journal: implementations of [`tidings_core::journal::Journal`].
+
+pub mod segments;

@@ -1,0 +1,4 @@
+//! The journal on segment files.
+
+pub mod record;
+mod wire;
