@@ -147,7 +147,8 @@ pub trait Journal: Send + Sync {
     /// Identity of this life of the journal.
     fn epoch(&self) -> Epoch;
 
-    /// The first offset that can still be read: `start() <= end()`.
+    /// The first offset from which nothing is missing: `start() <= end()`. Before it only what a
+    /// topic rule keeps as history may be left: see [`Journal::read_history`].
     fn start(&self) -> Offset;
 
     /// The offset after the last batch that came back.
@@ -168,14 +169,28 @@ pub trait Journal: Send + Sync {
         max_bytes: usize,
     ) -> Result<Page, ReadError>;
 
-    /// The message at `offset`; `None` if that entry is no message or was compacted away.
+    /// As [`Journal::read`], but from before [`Journal::start`] it gives the history that is left
+    /// there: what was trimmed is not missed.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`] and [`ReadError::Damaged`].
+    fn read_history(
+        &self,
+        filters: &[Arc<str>],
+        from: Offset,
+        to: Offset,
+        max_bytes: usize,
+    ) -> Result<Page, ReadError>;
+
+    /// The message at `offset`; `None` if that entry is no message. History that is left before
+    /// [`Journal::start`] is given too.
     ///
     /// # Errors
     /// As for [`Journal::read`].
     fn read_at(&self, offset: Offset) -> Result<Option<Arc<Published>>, ReadError>;
 
-    /// The smallest offset from which [`Journal::read`] with `filter` sees everything that `from`
-    /// asks for: the last n matching messages for everyone, those with a seq, or a time in
+    /// The smallest offset from which [`Journal::read_history`] with `filter` sees everything that
+    /// `from` asks for: the last n matching messages for everyone, those with a seq, or a time in
     /// milliseconds, of at least the given one. `end()` if there are none. What was trimmed is
     /// not missed here.
     ///
