@@ -1,0 +1,494 @@
+//! Topic rules: who may publish and receive on a topic, which stream it belongs to, and what of it
+//! is kept. The rules are data, from the configuration; the first whose pattern matches decides.
+//!
+//! Invariants: a topic that no rule names belongs to the broker alone; a rule that begins with a
+//! wildcard never reaches into `$` topics or into named spaces (first levels that another rule
+//! spells out), so that a last rule `#` opens what is free and nothing else; the broker itself may
+//! do everything.
+//!
+//! The rules do not know rooms or accounts: they ask [`Membership`]. Nor do they know sessions:
+//! callers check again at delivery and at replay, because membership changes.
+
+mod expression;
+mod pattern;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use self::expression::{Expression, Truth};
+use self::pattern::{Captures, Overlap, Pattern};
+use self::stream::StreamTemplate;
+
+pub use self::expression::{ExpressionFault, ExpressionProblem, MAX_DEPTH};
+pub use self::pattern::{MAX_CAPTURES, PatternProblem};
+pub use self::stream::StreamProblem;
+
+/// One topic rule, as written in the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleSource {
+    /// Which topics: `chat/{room}/{user}`, with `{_}` for any one level and `#` at the end.
+    pub pattern: String,
+    /// Who may publish: an expression such as `self(user) & member(room)`.
+    pub publish: String,
+    /// Who may subscribe and receive: an expression.
+    pub subscribe: String,
+    /// The stream, such as `chat/{room}` or `dm/{pair(to,from)}`; `None`: one for each topic.
+    pub stream: Option<String>,
+    /// How long messages are kept as history; `None`: only as long as a session needs them.
+    pub keep: Option<Keep>,
+}
+
+/// How much history a stream has. What is over any of the limits goes; no limit keeps forever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// Seconds since the message was published.
+    pub max_age_s: Option<u64>,
+    /// Messages in a stream.
+    pub max_count: Option<u64>,
+    /// Bytes of the messages in a stream.
+    pub max_bytes: Option<u64>,
+}
+
+/// A rule that cannot be used, by its place in the list, so that the caller can name the line.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("topic rule \"{pattern}\": {problem}")]
+pub struct RuleError {
+    /// Place of the rule in the list given to [`Rules::compile`], from 0.
+    pub index: usize,
+    /// The pattern of the rule.
+    pub pattern: String,
+    /// What is wrong with it.
+    pub problem: RuleProblem,
+}
+
+/// What is wrong with a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RuleProblem {
+    /// The pattern cannot be read.
+    #[error("pattern: {0}")]
+    Pattern(#[source] PatternProblem),
+    /// The expression for publishing cannot be read.
+    #[error("publish, {0}")]
+    Publish(#[source] ExpressionProblem),
+    /// The expression for subscribing cannot be read.
+    #[error("subscribe, {0}")]
+    Subscribe(#[source] ExpressionProblem),
+    /// The stream template cannot be read.
+    #[error("stream: {0}")]
+    Stream(#[source] StreamProblem),
+    /// An earlier rule matches every topic of this one.
+    #[error("it is never used: rule \"{pattern}\" comes first and matches the same topics")]
+    Unreachable {
+        /// Place of the earlier rule.
+        earlier: usize,
+        /// Pattern of the earlier rule.
+        pattern: String,
+    },
+    /// A stream is trimmed as a whole, so all its rules keep the same or nothing.
+    #[error("keep differs from rule \"{pattern}\", which has the same stream")]
+    KeepDiffers {
+        /// Place of the earlier rule.
+        earlier: usize,
+        /// Pattern of the earlier rule.
+        pattern: String,
+    },
+}
+
+/// Place of a rule in the list given to [`Rules::compile`], from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleId(pub usize);
+
+/// Whether something may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Access {
+    /// It may.
+    Allowed,
+    /// It may not.
+    Denied,
+}
+
+impl Access {
+    /// True if it may be done.
+    pub const fn is_allowed(self) -> bool {
+        matches!(self, Self::Allowed)
+    }
+
+    const fn from_bool(allowed: bool) -> Self {
+        if allowed { Self::Allowed } else { Self::Denied }
+    }
+}
+
+/// Who asks, as the broker established it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The user name; empty unless [`IdentityKind::User`].
+    pub user: Arc<str>,
+    /// What kind of client it is.
+    pub kind: IdentityKind,
+}
+
+/// What kind of client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IdentityKind {
+    /// A client without a user name.
+    Anonymous,
+    /// A signed-in user or device.
+    User,
+    /// The broker itself, which may do everything.
+    Broker,
+}
+
+impl Identity {
+    /// A client without a user name.
+    pub fn anonymous() -> Self {
+        Self {
+            user: Arc::from(""),
+            kind: IdentityKind::Anonymous,
+        }
+    }
+
+    /// A signed-in user or device; without a name it is anonymous.
+    pub fn user(name: &str) -> Self {
+        if name.is_empty() {
+            return Self::anonymous();
+        }
+        Self {
+            user: Arc::from(name),
+            kind: IdentityKind::User,
+        }
+    }
+
+    /// The broker itself.
+    pub fn broker() -> Self {
+        Self {
+            user: Arc::from(""),
+            kind: IdentityKind::Broker,
+        }
+    }
+}
+
+/// What the rules ask about rooms and devices. `user` is always a signed-in user.
+pub trait Membership {
+    /// `member(room)`: the user is in the room now.
+    fn is_member(&self, user: &str, room: &str) -> bool;
+
+    /// `moderator(room)`: the user may act on what others wrote in the room.
+    fn is_moderator(&self, user: &str, room: &str) -> bool;
+
+    /// `public(room)`: the room shows itself to those who are not in it.
+    fn is_public(&self, room: &str) -> bool;
+
+    /// `owner(device)`: the device is the user's.
+    fn is_owner(&self, user: &str, device: &str) -> bool;
+}
+
+/// Rooms without doors and devices without owners: every signed-in user is a member of every room
+/// and an owner of every device, nobody is a moderator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenRooms;
+
+impl Membership for OpenRooms {
+    fn is_member(&self, _user: &str, _room: &str) -> bool {
+        true
+    }
+
+    fn is_moderator(&self, _user: &str, _room: &str) -> bool {
+        false
+    }
+
+    fn is_public(&self, _room: &str) -> bool {
+        true
+    }
+
+    fn is_owner(&self, _user: &str, _device: &str) -> bool {
+        true
+    }
+}
+
+/// The compiled topic rules. Without any rule, only the broker may do anything.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    rules: Vec<Rule>,
+    /// First levels that are spelled out by some rule, sorted.
+    spaces: Vec<Box<str>>,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    pattern: Pattern,
+    publish: Expression,
+    subscribe: Expression,
+    stream: Option<StreamTemplate>,
+    keep: Option<Keep>,
+}
+
+/// What the rules say about one topic. It depends on the topic alone, so callers may remember it
+/// for as long as the rules are the same.
+#[derive(Clone, Debug)]
+pub struct Decision<'a> {
+    /// The rule that decides; `None`: no rule names the topic.
+    pub rule: Option<RuleId>,
+    /// The stream that the topic belongs to.
+    pub stream: Cow<'a, str>,
+    /// The history that the topic has; `None`: kept only as long as a session needs it.
+    pub keep: Option<&'a Keep>,
+    found: Option<Found<'a, 'a>>,
+}
+
+#[derive(Clone, Debug)]
+struct Found<'r, 't> {
+    rule: &'r Rule,
+    captures: Captures<'t>,
+}
+
+impl Rules {
+    /// Compiles the rules, in the order in which they are tried.
+    ///
+    /// # Errors
+    /// The first rule that cannot be read, is never reached, or contradicts an earlier one.
+    pub fn compile(sources: &[RuleSource]) -> Result<Self, RuleError> {
+        let mut rules: Vec<Rule> = Vec::with_capacity(sources.len());
+        for (index, source) in sources.iter().enumerate() {
+            let fault = |problem| RuleError {
+                index,
+                pattern: source.pattern.clone(),
+                problem,
+            };
+            let rule = Rule::compile(source).map_err(fault)?;
+            let pattern_of = |earlier: usize| {
+                sources
+                    .get(earlier)
+                    .map(|source| source.pattern.clone())
+                    .unwrap_or_default()
+            };
+            if let Some(earlier) = rules
+                .iter()
+                .position(|one| one.pattern.covers(&rule.pattern))
+            {
+                let pattern = pattern_of(earlier);
+                return Err(fault(RuleProblem::Unreachable { earlier, pattern }));
+            }
+            if let Some(earlier) = rules.iter().position(|one| one.keeps_differently(&rule)) {
+                let pattern = pattern_of(earlier);
+                return Err(fault(RuleProblem::KeepDiffers { earlier, pattern }));
+            }
+            rules.push(rule);
+        }
+        let mut spaces: Vec<Box<str>> = rules
+            .iter()
+            .filter_map(|rule| rule.pattern.named_space())
+            .map(Box::from)
+            .collect();
+        spaces.sort_unstable();
+        spaces.dedup();
+        Ok(Self { rules, spaces })
+    }
+
+    /// What the rules say about a valid Topic Name.
+    pub fn decide<'a>(&'a self, topic: &'a str) -> Decision<'a> {
+        let Some((rule, found)) = self.find(topic) else {
+            return Decision {
+                rule: None,
+                stream: Cow::Borrowed(topic),
+                keep: None,
+                found: None,
+            };
+        };
+        Decision {
+            rule: Some(rule),
+            stream: found.stream(topic),
+            keep: found.rule.keep.as_ref(),
+            found: Some(found),
+        }
+    }
+
+    /// Whether `who` may publish on a valid Topic Name.
+    pub fn may_publish(&self, topic: &str, who: &Identity, members: &dyn Membership) -> Access {
+        let found = self.find(topic).map(|(_, found)| found);
+        may(found.as_ref(), |rule| &rule.publish, who, members)
+    }
+
+    /// Whether `who` may receive what is published on a valid Topic Name.
+    pub fn may_receive(&self, topic: &str, who: &Identity, members: &dyn Membership) -> Access {
+        let found = self.find(topic).map(|(_, found)| found);
+        may(found.as_ref(), |rule| &rule.subscribe, who, members)
+    }
+
+    /// Whether `who` may subscribe with a valid filter (without `$share/...` or `$replay/...`).
+    ///
+    /// Denied only if no topic that it matches could ever be received by `who`: `chat/#` is for
+    /// every signed-in user, and each delivery is checked with [`Self::may_receive`].
+    pub fn may_subscribe(&self, filter: &str, who: &Identity, members: &dyn Membership) -> Access {
+        if who.kind == IdentityKind::Broker {
+            return Access::Allowed;
+        }
+        let (overlapping, _) = self.overlapping(filter);
+        Access::from_bool(
+            overlapping.iter().any(|found| {
+                found.rule.subscribe.evaluate(&found.captures, who, members) != Truth::No
+            }),
+        )
+    }
+
+    /// The stream that a valid Topic Name belongs to.
+    pub fn stream_of<'a>(&self, topic: &'a str) -> Cow<'a, str> {
+        self.find(topic)
+            .map_or(Cow::Borrowed(topic), |(_, found)| found.stream(topic))
+    }
+
+    /// Filters over stream names: every topic that the valid filter matches belongs to a stream
+    /// that one of them matches. With it, a reader looks at few streams and not at all.
+    pub fn streams_of_filter(&self, filter: &str) -> Vec<String> {
+        let (overlapping, whole) = self.overlapping(filter);
+        let mut filters: Vec<String> = overlapping
+            .iter()
+            .map(|Found { rule, captures }| match &rule.stream {
+                Some(template) => template.fill(captures),
+                None => filter.to_owned(),
+            })
+            .collect();
+        if !whole {
+            // Topics that no rule names have a stream each.
+            filters.push(filter.to_owned());
+        }
+        filters.sort_unstable();
+        filters.dedup();
+        filters
+    }
+
+    /// The history that a stream has, for trimming; `None`: only what sessions need.
+    pub fn keep_of_stream(&self, stream: &str) -> Option<&Keep> {
+        let by_template = |rule: &Rule| rule.stream.as_ref().is_some_and(|one| one.names(stream));
+        for rule in &self.rules {
+            if by_template(rule) {
+                // Another rule of the same stream may be the one that keeps it.
+                return self
+                    .rules
+                    .iter()
+                    .filter(|rule| by_template(rule))
+                    .find_map(Rule::kept);
+            }
+            if rule.stream.is_none() && rule.pattern.matches(stream, &self.spaces).is_some() {
+                return rule.kept();
+            }
+        }
+        None
+    }
+
+    fn find<'r, 't>(&'r self, topic: &'t str) -> Option<(RuleId, Found<'r, 't>)> {
+        self.rules.iter().enumerate().find_map(|(index, rule)| {
+            let captures = rule.pattern.matches(topic, &self.spaces)?;
+            Some((RuleId(index), Found { rule, captures }))
+        })
+    }
+
+    /// The rules that can decide about topics of a filter; true if no topic is left without one.
+    fn overlapping<'r, 't>(&'r self, filter: &'t str) -> (Vec<Found<'r, 't>>, bool) {
+        let mut overlapping = Vec::new();
+        for rule in &self.rules {
+            let (overlap, captures) = rule.pattern.overlap(filter, &self.spaces);
+            if overlap != Overlap::None {
+                overlapping.push(Found { rule, captures });
+            }
+            if overlap == Overlap::Whole {
+                return (overlapping, true);
+            }
+        }
+        (overlapping, false)
+    }
+}
+
+impl Rule {
+    fn compile(source: &RuleSource) -> Result<Self, RuleProblem> {
+        let pattern = Pattern::compile(&source.pattern).map_err(RuleProblem::Pattern)?;
+        let publish =
+            Expression::compile(&source.publish, &pattern).map_err(RuleProblem::Publish)?;
+        let subscribe =
+            Expression::compile(&source.subscribe, &pattern).map_err(RuleProblem::Subscribe)?;
+        let stream = source
+            .stream
+            .as_deref()
+            .map(|template| StreamTemplate::compile(template, &pattern))
+            .transpose()
+            .map_err(RuleProblem::Stream)?;
+        Ok(Self {
+            pattern,
+            publish,
+            subscribe,
+            stream,
+            keep: source.keep,
+        })
+    }
+
+    const fn kept(&self) -> Option<&Keep> {
+        self.keep.as_ref()
+    }
+
+    fn keeps_differently(&self, other: &Self) -> bool {
+        match (&self.stream, &other.stream) {
+            (Some(mine), Some(theirs)) if mine.same_shape(theirs) => {
+                self.keep.is_some() && other.keep.is_some() && self.keep != other.keep
+            }
+            _ => false,
+        }
+    }
+}
+
+impl<'t> Found<'_, 't> {
+    fn stream(&self, topic: &'t str) -> Cow<'t, str> {
+        match &self.rule.stream {
+            Some(template) => Cow::Owned(template.fill(&self.captures)),
+            None => Cow::Borrowed(topic),
+        }
+    }
+}
+
+impl Decision<'_> {
+    /// Whether `who` may publish on this topic.
+    pub fn may_publish(&self, who: &Identity, members: &dyn Membership) -> Access {
+        may(self.found.as_ref(), |rule| &rule.publish, who, members)
+    }
+
+    /// Whether `who` may receive what is published on this topic.
+    pub fn may_receive(&self, who: &Identity, members: &dyn Membership) -> Access {
+        may(self.found.as_ref(), |rule| &rule.subscribe, who, members)
+    }
+
+    /// What the pattern's captures hold, by name, in the order of the pattern.
+    pub fn captures(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.found.iter().flat_map(|Found { rule, captures }| {
+            rule.pattern
+                .names()
+                .iter()
+                .zip(captures)
+                .filter_map(|(name, value)| Some((&**name, (*value)?)))
+        })
+    }
+}
+
+fn may(
+    found: Option<&Found<'_, '_>>,
+    right: fn(&Rule) -> &Expression,
+    who: &Identity,
+    members: &dyn Membership,
+) -> Access {
+    if who.kind == IdentityKind::Broker {
+        return Access::Allowed;
+    }
+    Access::from_bool(found.is_some_and(|Found { rule, captures }| {
+        right(rule).evaluate(captures, who, members) == Truth::Yes
+    }))
+}
+
+impl fmt::Display for RuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
