@@ -22,7 +22,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use self::expression::{Expression, Truth};
-use self::pattern::{Captures, Overlap, Pattern};
+use self::pattern::{Captures, FirstLevel, Overlap, Pattern};
 use self::stream::StreamTemplate;
 
 pub use self::expression::{ExpressionFault, ExpressionProblem, MAX_DEPTH};
@@ -366,6 +366,7 @@ impl Rules {
     /// The history that a stream has, for trimming; `None`: only what sessions need.
     pub fn keep_of_stream(&self, stream: &str) -> Option<&Keep> {
         let by_template = |rule: &Rule| rule.stream.as_ref().is_some_and(|one| one.names(stream));
+        let first = FirstLevel::of(stream, &self.spaces);
         for rule in &self.rules {
             if by_template(rule) {
                 // Another rule of the same stream may be the one that keeps it.
@@ -375,7 +376,7 @@ impl Rules {
                     .filter(|rule| by_template(rule))
                     .find_map(Rule::kept);
             }
-            if rule.stream.is_none() && rule.pattern.matches(stream, &self.spaces).is_some() {
+            if rule.stream.is_none() && rule.pattern.matches(stream, first).is_some() {
                 return rule.kept();
             }
         }
@@ -383,8 +384,9 @@ impl Rules {
     }
 
     fn find<'r, 't>(&'r self, topic: &'t str) -> Option<(RuleId, Found<'r, 't>)> {
+        let first = FirstLevel::of(topic, &self.spaces);
         self.rules.iter().enumerate().find_map(|(index, rule)| {
-            let captures = rule.pattern.matches(topic, &self.spaces)?;
+            let captures = rule.pattern.matches(topic, first)?;
             Some((RuleId(index), Found { rule, captures }))
         })
     }

@@ -18,6 +18,25 @@ pub(super) type Captures<'t> = [Option<&'t str>; MAX_CAPTURES];
 /// First levels that are spelled out by some rule, sorted.
 pub(super) type NamedSpaces = [Box<str>];
 
+/// The first level of a topic, looked at once for all patterns: most of them differ there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FirstLevel<'t> {
+    name: &'t str,
+    /// Neither a `$` topic nor in a named space, so that a wildcard in front may match it.
+    free: bool,
+}
+
+impl<'t> FirstLevel<'t> {
+    pub(super) fn of(topic: &'t str, spaces: &NamedSpaces) -> Self {
+        let name = topic.split('/').next().unwrap_or(topic);
+        let named = || spaces.binary_search_by(|space| (**space).cmp(name)).is_ok();
+        Self {
+            name,
+            free: !name.starts_with('$') && !named(),
+        }
+    }
+}
+
 /// Why a pattern is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PatternProblem {
@@ -136,8 +155,15 @@ impl Pattern {
         }
     }
 
-    /// The captures if the pattern matches a Topic Name.
-    pub(super) fn matches<'t>(&self, topic: &'t str, spaces: &NamedSpaces) -> Option<Captures<'t>> {
+    /// The captures if the pattern matches a Topic Name, whose first level is `first`.
+    pub(super) fn matches<'t>(
+        &self,
+        topic: &'t str,
+        first: FirstLevel<'t>,
+    ) -> Option<Captures<'t>> {
+        if !self.may_begin_with(first) {
+            return None;
+        }
         let mut captures = Captures::default();
         let mut rest = topic.split('/');
         for level in &self.levels {
@@ -149,20 +175,12 @@ impl Pattern {
                 Level::Literal(_) | Level::Capture(_) => return None,
             }
         }
-        if !self.ends_in_hash && rest.next().is_some() {
-            return None;
-        }
-        // Last, because most patterns spell their first level out and most topics fail above.
-        self.may_begin_with(first_level(topic), spaces)
-            .then_some(captures)
+        (self.ends_in_hash || rest.next().is_none()).then_some(captures)
     }
 
-    fn may_begin_with(&self, first: &str, spaces: &NamedSpaces) -> bool {
-        self.named_space().is_some()
-            || !(first.starts_with('$')
-                || spaces
-                    .binary_search_by(|space| (**space).cmp(first))
-                    .is_ok())
+    fn may_begin_with(&self, first: FirstLevel<'_>) -> bool {
+        self.named_space()
+            .map_or(first.free, |space| *space == *first.name)
     }
 
     /// How much of a Topic Filter is the pattern's, and the captures that the filter spells out.
@@ -173,13 +191,13 @@ impl Pattern {
     ) -> (Overlap, Captures<'t>) {
         let mut captures = Captures::default();
         let none = (Overlap::None, Captures::default());
-        let first = first_level(filter);
-        let open_first = matches!(first, "+" | "#");
+        let first = FirstLevel::of(filter, spaces);
+        let open_first = matches!(first.name, "+" | "#");
         if open_first
             && self
                 .named_space()
                 .is_some_and(|space| space.starts_with('$'))
-            || !open_first && !self.may_begin_with(first, spaces)
+            || !open_first && !self.may_begin_with(first)
         {
             return none;
         }
@@ -250,10 +268,6 @@ pub(super) fn is_name(text: &str) -> bool {
             .is_some_and(|byte| !byte.is_ascii_digit())
 }
 
-fn first_level(topic: &str) -> &str {
-    topic.split('/').next().unwrap_or(topic)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,11 +276,15 @@ mod tests {
         Pattern::compile(text).expect(text)
     }
 
+    fn captures<'t>(text: &str, topic: &'t str, spaces: &NamedSpaces) -> Option<Captures<'t>> {
+        pattern(text).matches(topic, FirstLevel::of(topic, spaces))
+    }
+
     #[test]
     fn captures_hold_whole_levels_that_are_not_empty() {
-        let chat = pattern("chat/{room}/{user}");
-        let captures = chat.matches("chat/lobby/alice", &[]).expect("matches");
-        assert_eq!(captures[..2], [Some("lobby"), Some("alice")]);
+        let chat = "chat/{room}/{user}";
+        let found = captures(chat, "chat/lobby/alice", &[]).expect("matches");
+        assert_eq!(found[..2], [Some("lobby"), Some("alice")]);
         for topic in [
             "chat/lobby",
             "chat//alice",
@@ -274,17 +292,17 @@ mod tests {
             "chat/a/b/c",
             "Chat/a/b",
         ] {
-            assert_eq!(chat.matches(topic, &[]), None, "{topic}");
+            assert_eq!(captures(chat, topic, &[]), None, "{topic}");
         }
     }
 
     #[test]
     fn any_level_may_be_empty_and_hash_may_be_no_level() {
-        assert!(pattern("a/{_}/{_}").matches("a//b", &[]).is_some());
+        assert!(captures("a/{_}/{_}", "a//b", &[]).is_some());
         for topic in ["a", "a/", "a/b/c"] {
-            assert!(pattern("a/#").matches(topic, &[]).is_some(), "{topic}");
+            assert!(captures("a/#", topic, &[]).is_some(), "{topic}");
         }
-        assert!(pattern("#").matches("/", &[]).is_some());
+        assert!(captures("#", "/", &[]).is_some());
     }
 
     #[test]
@@ -292,9 +310,9 @@ mod tests {
         let spaces: [Box<str>; 2] = ["chat".into(), "dm".into()];
         for text in ["#", "{_}/{x}", "{app}/#"] {
             let open = pattern(text);
-            assert!(open.matches("free/x", &spaces).is_some(), "{text}");
-            assert!(open.matches("$SYS/x", &spaces).is_none(), "{text}");
-            assert!(open.matches("chat/x", &spaces).is_none(), "{text}");
+            assert!(captures(text, "free/x", &spaces).is_some(), "{text}");
+            assert!(captures(text, "$SYS/x", &spaces).is_none(), "{text}");
+            assert!(captures(text, "chat/x", &spaces).is_none(), "{text}");
             assert_eq!(open.overlap("chat/+", &spaces).0, Overlap::None, "{text}");
             assert_eq!(open.overlap("$SYS/#", &spaces).0, Overlap::None, "{text}");
             assert_eq!(open.overlap("+/x", &spaces).0, Overlap::Some, "{text}");
