@@ -202,10 +202,5 @@ pub trait Journal: Send + Sync {
     ///
     /// # Errors
     /// [`ReadError::Io`] and [`ReadError::Damaged`].
-    fn history(
-        &self,
-        stream: &str,
-        from: Seq,
-        limit: usize,
-    ) -> Result<Vec<ReadEntry>, ReadError>;
+    fn history(&self, stream: &str, from: Seq, limit: usize) -> Result<Vec<ReadEntry>, ReadError>;
 }

@@ -8,6 +8,8 @@ pub mod codec;
 pub mod journal;
 pub mod message;
 pub mod rules;
+mod session;
+pub mod shard;
 pub mod state;
 pub mod topic;
 pub mod tree;

@@ -89,7 +89,10 @@ pub struct SessionRecord {
 impl SessionRecord {
     /// The first journal offset that the session still needs.
     pub fn position(&self) -> Offset {
-        self.unfinished.iter().map(|u| u.offset).fold(self.cursor, Offset::min)
+        self.unfinished
+            .iter()
+            .map(|u| u.offset)
+            .fold(self.cursor, Offset::min)
     }
 
     /// When the session expires; `None` while connected or if it never does.
@@ -97,7 +100,10 @@ impl SessionRecord {
         if self.expiry_s == NEVER_EXPIRES {
             return None;
         }
-        Some(self.closed_at?.saturating_add(u64::from(self.expiry_s) * 1000))
+        Some(
+            self.closed_at?
+                .saturating_add(u64::from(self.expiry_s) * 1000),
+        )
     }
 }
 
@@ -168,7 +174,10 @@ pub struct GroupRecord {
 impl GroupRecord {
     /// The first journal offset that the group still needs.
     pub fn position(&self) -> Offset {
-        self.unfinished.iter().copied().fold(self.cursor, Offset::min)
+        self.unfinished
+            .iter()
+            .copied()
+            .fold(self.cursor, Offset::min)
     }
 }
 
@@ -200,7 +209,13 @@ pub fn apply_session_change(
     offset: Offset,
     change: &SessionChange,
 ) -> Applied {
-    if let SessionChange::Opened { user, expiry_s, clean, will } = change {
+    if let SessionChange::Opened {
+        user,
+        expiry_s,
+        clean,
+        will,
+    } = change
+    {
         let fresh = || SessionRecord {
             user: user.clone(),
             expiry_s: *expiry_s,
@@ -228,7 +243,11 @@ pub fn apply_session_change(
         SessionChange::Opened { .. } => {}
         SessionChange::Subscribed(new) => {
             let mut new = new.clone();
-            match session.subscriptions.iter_mut().find(|s| s.filter == new.filter) {
+            match session
+                .subscriptions
+                .iter_mut()
+                .find(|s| s.filter == new.filter)
+            {
                 Some(old) => {
                     new.since = old.since;
                     *old = new;
@@ -249,7 +268,11 @@ pub fn apply_session_change(
         SessionChange::Released { packet_id } => {
             session.inbound_qos2.retain(|id| id != packet_id);
         }
-        SessionChange::Closed { at, expiry_s, keep_will } => {
+        SessionChange::Closed {
+            at,
+            expiry_s,
+            keep_will,
+        } => {
             session.closed_at = Some(*at);
             session.expiry_s = *expiry_s;
             if !keep_will {
@@ -305,12 +328,7 @@ pub trait State: Send + Sync {
     fn group(&self, filter: &str) -> Option<GroupRecord>;
 
     /// Retained messages whose topic matches the plain filter and whose offset is before `before`.
-    fn for_each_retained(
-        &self,
-        filter: &str,
-        before: Offset,
-        visit: &mut dyn FnMut(&Retained),
-    );
+    fn for_each_retained(&self, filter: &str, before: Offset, visit: &mut dyn FnMut(&Retained));
 
     /// Number of retained messages.
     fn retained_count(&self) -> u64;
@@ -326,7 +344,9 @@ pub trait State: Send + Sync {
 /// Will Delay, or the end of the session if that is earlier).
 pub fn will_due_at(session: &SessionRecord) -> Option<UnixMillis> {
     let will = session.will.as_ref()?;
-    let delay = session.closed_at?.saturating_add(u64::from(will.delay_s) * 1000);
+    let delay = session
+        .closed_at?
+        .saturating_add(u64::from(will.delay_s) * 1000);
     Some(session.expires_at().map_or(delay, |end| delay.min(end)))
 }
 

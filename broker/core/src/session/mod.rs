@@ -1,0 +1,553 @@
+//! A session whose client is connected: what it is subscribed to, where it reads, which exchanges
+//! are unfinished, and the bytes that wait for its socket.
+//!
+//! A session is filters plus a position. While `reading` is `Live` its position is the shard's and
+//! messages come as they are published; while it is `Lagging` it reads on from the journal. A
+//! session that outlives its connection is a [`SessionRecord`](crate::state::SessionRecord) when
+//! nobody is connected, and is not here.
+//!
+//! This module does not know topics' rules, other sessions, or the journal.
+
+pub(crate) mod outbox;
+pub(crate) mod window;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::codec::{
+    Ack, Outgoing, Packet, ReasonCode, RetainHandling, Version, encode, encode_publish, publish_len,
+};
+use crate::journal::{Published, ReadEntry};
+use crate::message::{Offset, QoS, UnixMillis};
+use crate::rules::Identity;
+use crate::state::{SubscriptionRecord, WillRecord};
+use crate::topic::ReplayFrom;
+use outbox::Outbox;
+use window::{Origin, Window};
+
+/// Topic Aliases towards one client: more would only take memory, the savings are in the first.
+const MAX_OUTBOUND_ALIASES: u16 = 64;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// CONNECT was accepted; its session is being opened, CONNACK not sent.
+    Attaching,
+    /// CONNACK was sent.
+    Online,
+    /// The session let go; only bytes remain to be written.
+    Closing,
+}
+
+/// Where the session reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// At the shard's position.
+    Live,
+    /// Behind it: every entry before the offset was handed to the client.
+    Lagging(Offset),
+}
+
+/// One subscription of a connected session.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscription {
+    /// As the client wrote it, without `$replay/...`.
+    pub filter: Arc<str>,
+    pub qos: QoS,
+    pub no_local: bool,
+    pub retain_as_published: bool,
+    pub subscription_id: Option<u32>,
+    pub since: Offset,
+    pub shared: bool,
+    /// History is being read; kept messages come from there until it has caught up.
+    pub replaying: bool,
+}
+
+impl Subscription {
+    pub fn record(&self) -> SubscriptionRecord {
+        SubscriptionRecord {
+            filter: self.filter.clone(),
+            qos: self.qos,
+            no_local: self.no_local,
+            retain_as_published: self.retain_as_published,
+            subscription_id: self.subscription_id,
+            since: self.since,
+        }
+    }
+}
+
+/// Something that a new subscription still has to get before it is only live.
+#[derive(Debug)]
+pub(crate) enum CatchUp {
+    /// Retained messages set before `before`.
+    Retained {
+        subscription: u32,
+        topics: VecDeque<Arc<str>>,
+        before: Offset,
+    },
+    /// History of a `$replay` subscription.
+    Replay {
+        subscription: u32,
+        from: ReplayFrom,
+        next: Offset,
+        page: VecDeque<ReadEntry>,
+        page_next: Offset,
+    },
+}
+
+impl CatchUp {
+    pub fn subscription(&self) -> u32 {
+        match self {
+            Self::Retained { subscription, .. } | Self::Replay { subscription, .. } => {
+                *subscription
+            }
+        }
+    }
+}
+
+/// One filter of a SUBSCRIBE on its way to become a subscription.
+#[derive(Debug)]
+pub(crate) struct NewSubscription {
+    pub subscription: Subscription,
+    pub replay: Option<ReplayFrom>,
+    pub retain_handling: RetainHandling,
+}
+
+/// A SUBSCRIBE that is not answered yet.
+#[derive(Debug)]
+pub(crate) struct Subscribing {
+    pub packet_id: u16,
+    pub reasons: Vec<ReasonCode>,
+    pub new: Vec<NewSubscription>,
+}
+
+/// An inbound QoS 2 exchange (§4.3.3, receiver).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inbound {
+    /// Waits for the journal; PUBREC not sent.
+    Storing,
+    /// PUBREC sent; the identifier is in the journal if `durable`.
+    Received { durable: bool },
+    /// PUBREL came; its record waits for the journal, PUBCOMP not sent.
+    Releasing,
+}
+
+/// A QoS 2 PUBLISH that waits until the journal knows its Packet Identifier.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub packet_id: u16,
+    pub published: Arc<Published>,
+    pub retain: bool,
+    pub subscription_ids: Box<[u32]>,
+}
+
+/// A message for the client of a session.
+#[derive(Debug)]
+pub(crate) struct Offer<'a> {
+    pub published: &'a Arc<Published>,
+    pub offset: Option<Offset>,
+    /// QoS of the delivery: the smaller of the message's and the subscription's.
+    pub qos: QoS,
+    pub retain: bool,
+    pub subscription_ids: &'a [u32],
+    pub origin: Origin,
+}
+
+/// What became of an [`Offer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offered {
+    /// It is in the output, or will be as soon as the journal has the identifier.
+    Sent,
+    /// It is not for this client: expired or larger than its Maximum Packet Size.
+    Dropped,
+    /// The window or the output has no room.
+    Full,
+}
+
+/// What a client said about itself in CONNECT, as far as delivery needs it.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub id: Arc<str>,
+    pub identity: Identity,
+    pub version: Version,
+    pub maximum_packet_size: usize,
+    pub topic_alias_maximum: u16,
+    pub problem_information: bool,
+}
+
+/// A session with a connected client.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub client: Client,
+    pub stage: Stage,
+    /// The session has a record in the journal: it outlives this connection, or did.
+    pub persistent: bool,
+    pub expiry_s: u32,
+    pub will: Option<WillRecord>,
+    /// Seconds; 0: none.
+    pub keep_alive_s: u16,
+    pub last_received_ms: u64,
+
+    pub subscriptions: BTreeMap<u32, Subscription>,
+    by_filter: HashMap<Arc<str>, u32>,
+    next_subscription: u32,
+    /// Plain filters of QoS 1 and 2, as the journal is asked for them; made anew when they change.
+    journal_filters: Option<Arc<[Arc<str>]>>,
+
+    pub reading: Reading,
+    pub page: VecDeque<ReadEntry>,
+    pub page_next: Offset,
+    /// Messages on their way to the journal because this session was full.
+    pub spills: u32,
+    pub catch_ups: VecDeque<CatchUp>,
+    /// First and one after the last offset that were trimmed before they were read.
+    pub trimmed: Option<(Offset, Offset)>,
+    /// Shared subscriptions that were told "no room" and wait to hear otherwise.
+    pub refused_groups: Vec<Arc<str>>,
+
+    pub window: Window,
+    pub staged: Vec<Staged>,
+    /// PUBRELs that wait until the journal knows the PUBREC.
+    pub staged_releases: Vec<u16>,
+    /// Delivery moved on since the last record of it.
+    pub progressed: bool,
+
+    pub subscribing: VecDeque<Subscribing>,
+    pub inbound: HashMap<u16, Inbound>,
+    /// QoS 1 publishes and other records that wait for the journal.
+    pub uncommitted: u32,
+    /// QoS 1 publishes without PUBACK.
+    pub unacknowledged: u32,
+    /// Number of the last batch forwarded to other shards with a message of this session.
+    pub last_forward: u64,
+    pub aliases_in: HashMap<u16, Arc<str>>,
+    aliases_out: HashMap<Arc<str>, u16>,
+
+    pub out: Outbox,
+    /// The shell holds bytes back until told to go on.
+    pub paused: bool,
+    /// Stands in the shard's queue of sessions that may have something to read.
+    pub queued: bool,
+}
+
+impl Session {
+    pub fn new(client: Client, window_limit: u16, now_ms: u64) -> Self {
+        Self {
+            client,
+            stage: Stage::Attaching,
+            persistent: false,
+            expiry_s: 0,
+            will: None,
+            keep_alive_s: 0,
+            last_received_ms: now_ms,
+            subscriptions: BTreeMap::new(),
+            by_filter: HashMap::new(),
+            next_subscription: 0,
+            journal_filters: None,
+            reading: Reading::Live,
+            page: VecDeque::new(),
+            page_next: Offset(0),
+            spills: 0,
+            catch_ups: VecDeque::new(),
+            trimmed: None,
+            refused_groups: Vec::new(),
+            window: Window::new(window_limit),
+            staged: Vec::new(),
+            staged_releases: Vec::new(),
+            progressed: false,
+            subscribing: VecDeque::new(),
+            inbound: HashMap::new(),
+            uncommitted: 0,
+            unacknowledged: 0,
+            last_forward: 0,
+            aliases_in: HashMap::new(),
+            aliases_out: HashMap::new(),
+            out: Outbox::default(),
+            paused: false,
+            queued: false,
+        }
+    }
+
+    /// Adds or replaces a subscription; gives its key and the one it replaced.
+    pub fn subscribe(&mut self, new: Subscription) -> (u32, Option<Subscription>) {
+        self.journal_filters = None;
+        if let Some(&key) = self.by_filter.get(&new.filter) {
+            return (key, self.subscriptions.insert(key, new));
+        }
+        let key = self.next_subscription;
+        self.next_subscription = self.next_subscription.wrapping_add(1);
+        self.by_filter.insert(new.filter.clone(), key);
+        self.subscriptions.insert(key, new);
+        (key, None)
+    }
+
+    pub fn find_subscription(&self, filter: &str) -> Option<(u32, &Subscription)> {
+        let key = *self.by_filter.get(filter)?;
+        Some((key, self.subscriptions.get(&key)?))
+    }
+
+    pub fn unsubscribe(&mut self, filter: &str) -> Option<(u32, Subscription)> {
+        let key = self.by_filter.remove(filter)?;
+        self.journal_filters = None;
+        self.catch_ups.retain(|c| c.subscription() != key);
+        Some((key, self.subscriptions.remove(&key)?))
+    }
+
+    /// The history of a `$replay` subscription has been read up to `since`.
+    pub fn replay_caught_up(&mut self, key: u32, since: Offset) {
+        self.journal_filters = None;
+        if let Some(subscription) = self.subscriptions.get_mut(&key) {
+            subscription.replaying = false;
+            subscription.since = since;
+        }
+    }
+
+    /// The filters whose messages this session reads from the journal when it lags.
+    pub fn journal_filters(&mut self) -> Arc<[Arc<str>]> {
+        self.journal_filters
+            .get_or_insert_with(|| {
+                self.subscriptions
+                    .values()
+                    .filter(|s| !s.shared && !s.replaying && s.qos != QoS::AtMostOnce)
+                    .map(|s| s.filter.clone())
+                    .collect()
+            })
+            .clone()
+    }
+
+    /// True if the window and the output take at least one more message.
+    pub fn has_room(&self, output_bytes: usize) -> bool {
+        self.window.has_room() && self.out.pending().len() <= output_bytes
+    }
+
+    /// True if all exchanges that a session record has to know must be durable before their
+    /// packets leave: the session may be taken up again after a crash.
+    fn must_stage(&self, offer: &Offer<'_>) -> bool {
+        self.persistent && offer.qos == QoS::ExactlyOnce && offer.offset.is_some()
+    }
+
+    /// Hands a message to the client, if there is room.
+    pub fn offer(&mut self, now: UnixMillis, output_bytes: usize, offer: Offer<'_>) -> Offered {
+        let message = &offer.published.message;
+        if message.expires_at().is_some_and(|end| end <= now) {
+            return Offered::Dropped;
+        }
+        if self.out.pending().len() > output_bytes {
+            return Offered::Full;
+        }
+        if offer.qos == QoS::AtMostOnce {
+            return self.write_publish(
+                now,
+                offer.published,
+                0,
+                offer.qos,
+                false,
+                offer.retain,
+                offer.subscription_ids,
+            );
+        }
+        if !self.window.has_room() {
+            return Offered::Full;
+        }
+        if self.client.maximum_packet_size < usize::MAX
+            && self.publish_len(now, offer.published, offer.qos, offer.subscription_ids)
+                > self.client.maximum_packet_size
+        {
+            return Offered::Dropped;
+        }
+        let staged = self.must_stage(&offer);
+        let packet_id = self.window.start(offer.qos, offer.offset, offer.origin);
+        self.progressed |= offer.offset.is_some();
+        if staged {
+            self.staged.push(Staged {
+                packet_id,
+                published: offer.published.clone(),
+                retain: offer.retain,
+                subscription_ids: offer.subscription_ids.into(),
+            });
+            return Offered::Sent;
+        }
+        self.write_publish(
+            now,
+            offer.published,
+            packet_id,
+            offer.qos,
+            false,
+            offer.retain,
+            offer.subscription_ids,
+        )
+    }
+
+    fn publish_len(
+        &self,
+        now: UnixMillis,
+        published: &Published,
+        qos: QoS,
+        subscription_ids: &[u32],
+    ) -> usize {
+        let metadata = Metadata::of(self, published);
+        let extra = metadata.as_pairs();
+        publish_len(
+            self.client.version,
+            &Outgoing {
+                topic: &published.message.topic,
+                payload: &published.message.payload,
+                qos,
+                dup: false,
+                retain: false,
+                packet_id: u16::from(qos != QoS::AtMostOnce),
+                properties: published.message.properties.as_deref(),
+                message_expiry_s: remaining_expiry_s(now, published),
+                topic_alias: None,
+                subscription_ids,
+                extra_user: &extra,
+            },
+        )
+    }
+
+    /// Encodes a PUBLISH straight into the output.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of one PUBLISH, named at each call"
+    )]
+    pub fn write_publish(
+        &mut self,
+        now: UnixMillis,
+        published: &Published,
+        packet_id: u16,
+        qos: QoS,
+        dup: bool,
+        retain: bool,
+        subscription_ids: &[u32],
+    ) -> Offered {
+        let message = &published.message;
+        let (topic, topic_alias) = self.outbound_alias(&message.topic);
+        let metadata = Metadata::of(self, published);
+        let extra = metadata.as_pairs();
+        let outgoing = Outgoing {
+            topic: if topic { &message.topic } else { "" },
+            payload: &message.payload,
+            qos,
+            dup,
+            retain,
+            packet_id,
+            properties: message.properties.as_deref(),
+            message_expiry_s: remaining_expiry_s(now, published),
+            topic_alias,
+            subscription_ids,
+            extra_user: &extra,
+        };
+        if self.client.maximum_packet_size < usize::MAX
+            && publish_len(self.client.version, &outgoing) > self.client.maximum_packet_size
+        {
+            return Offered::Dropped;
+        }
+        if let Some(alias) = topic_alias
+            && topic
+        {
+            self.aliases_out.insert(message.topic.clone(), alias);
+        }
+        encode_publish(self.client.version, &outgoing, self.out.buffer());
+        self.trimmed = None;
+        Offered::Sent
+    }
+
+    /// Whether the topic itself is to be written, and the alias that stands for it (§3.3.2.3.4).
+    fn outbound_alias(&self, topic: &str) -> (bool, Option<u16>) {
+        let maximum = self.client.topic_alias_maximum.min(MAX_OUTBOUND_ALIASES);
+        if maximum == 0 {
+            return (true, None);
+        }
+        if let Some(&alias) = self.aliases_out.get(topic) {
+            return (false, Some(alias));
+        }
+        let next = u16::try_from(self.aliases_out.len())
+            .unwrap_or(u16::MAX)
+            .saturating_add(1);
+        (true, (next <= maximum).then_some(next))
+    }
+
+    /// Encodes any packet but PUBLISH into the output.
+    pub fn write(&mut self, packet: &Packet<'_>) {
+        encode(self.client.version, packet, self.out.buffer());
+    }
+
+    /// An acknowledgement; User Properties go only to who asked for problem information
+    /// [MQTT-3.1.2-29].
+    pub fn ack(&self, packet_id: u16, reason: ReasonCode, user: Vec<(String, String)>) -> Ack {
+        let mut ack = Ack::new(packet_id, reason);
+        if self.client.problem_information {
+            ack.user = user;
+        }
+        ack
+    }
+}
+
+/// Remaining lifetime in seconds, rounded up, so that it is never 0 before it ends
+/// (§3.3.2.3.3, [MQTT-3.3.2-6]).
+fn remaining_expiry_s(now: UnixMillis, published: &Published) -> Option<u32> {
+    let end = published.message.expires_at()?;
+    let seconds = end.saturating_sub(now).div_ceil(1000).max(1);
+    Some(u32::try_from(seconds).unwrap_or(u32::MAX))
+}
+
+/// What MQTT 5 receivers are told beside the publisher's own User Properties: place and time of a
+/// message in its stream, and a gap before it. Empty for others and for messages without history.
+struct Metadata {
+    seq: String,
+    id: String,
+    ts: String,
+    from: Arc<str>,
+    trimmed: Option<String>,
+    history: bool,
+}
+
+impl Metadata {
+    fn of(session: &Session, published: &Published) -> Self {
+        let v5 = session.client.version == Version::V5;
+        let history = v5 && published.history;
+        let text = |value: u64| {
+            if history {
+                value.to_string()
+            } else {
+                String::new()
+            }
+        };
+        Self {
+            seq: text(published.seq.0),
+            id: if history {
+                message_id(published)
+            } else {
+                String::new()
+            },
+            ts: text(published.message.time),
+            from: published.message.publisher.user.clone(),
+            trimmed: session
+                .trimmed
+                .filter(|_| v5)
+                .map(|(from, to)| format!("{from}-{to}")),
+            history,
+        }
+    }
+
+    fn as_pairs(&self) -> Vec<(&str, &str)> {
+        let mut pairs = Vec::new();
+        if self.history {
+            pairs.extend([
+                ("seq", self.seq.as_str()),
+                ("id", self.id.as_str()),
+                ("ts", self.ts.as_str()),
+                ("from", &*self.from),
+            ]);
+        }
+        if let Some(trimmed) = &self.trimmed {
+            pairs.push(("trimmed", trimmed.as_str()));
+        }
+        pairs
+    }
+}
+
+/// Identity of a message for people and programs: its stream and number.
+pub(crate) fn message_id(published: &Published) -> String {
+    format!("{}/{}", published.stream, published.seq.0)
+}

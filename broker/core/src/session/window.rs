@@ -1,0 +1,174 @@
+//! Outbound exchanges that are not finished: which Packet Identifier carries which journal entry,
+//! and how far it has come (§4.3, §4.4).
+//!
+//! Invariants: identifiers in use are distinct and not 0; there are at most `limit` exchanges (the
+//! client's Receive Maximum, §4.9); they stand in the order in which they were first sent. The
+//! window does not know what the messages say.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::message::{Offset, QoS};
+use crate::state::{Phase, Unfinished};
+
+/// Who else has to know when an exchange is finished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The session read the entry itself.
+    Own,
+    /// A shared subscription chose this session for the message.
+    Group {
+        /// `$share/{group}/{filter}`.
+        filter: Arc<str>,
+        /// Number of the assignment within the group.
+        assignment: u64,
+    },
+}
+
+/// One unfinished exchange.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange {
+    pub packet_id: u16,
+    /// Place in the journal; `None` for a message that is not kept.
+    pub offset: Option<Offset>,
+    pub qos: QoS,
+    pub phase: Phase,
+    pub origin: Origin,
+}
+
+/// The unfinished exchanges of one session.
+#[derive(Debug)]
+pub(crate) struct Window {
+    exchanges: VecDeque<Exchange>,
+    last_packet_id: u16,
+    limit: usize,
+}
+
+impl Window {
+    pub fn new(limit: u16) -> Self {
+        Self {
+            exchanges: VecDeque::new(),
+            last_packet_id: 0,
+            limit: usize::from(limit.max(1)),
+        }
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.exchanges.len() < self.limit
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Exchange> {
+        self.exchanges.iter()
+    }
+
+    /// Takes up an exchange of an earlier connection, with its original identifier.
+    pub fn resume(&mut self, unfinished: &Unfinished) {
+        self.last_packet_id = self.last_packet_id.max(unfinished.packet_id);
+        self.exchanges.push_back(Exchange {
+            packet_id: unfinished.packet_id,
+            offset: Some(unfinished.offset),
+            qos: unfinished.qos,
+            phase: unfinished.phase,
+            origin: Origin::Own,
+        });
+    }
+
+    /// Starts an exchange and gives its identifier. The caller has asked [`Window::has_room`].
+    pub fn start(&mut self, qos: QoS, offset: Option<Offset>, origin: Origin) -> u16 {
+        let packet_id = self.free_packet_id();
+        let phase = match qos {
+            QoS::ExactlyOnce => Phase::AwaitPubRec,
+            _ => Phase::AwaitPubAck,
+        };
+        self.exchanges.push_back(Exchange {
+            packet_id,
+            offset,
+            qos,
+            phase,
+            origin,
+        });
+        packet_id
+    }
+
+    fn free_packet_id(&mut self) -> u16 {
+        loop {
+            self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
+            if self.position(self.last_packet_id).is_none() {
+                return self.last_packet_id;
+            }
+        }
+    }
+
+    fn position(&self, packet_id: u16) -> Option<usize> {
+        self.exchanges.iter().position(|e| e.packet_id == packet_id)
+    }
+
+    pub fn find(&mut self, packet_id: u16) -> Option<&mut Exchange> {
+        let index = self.position(packet_id)?;
+        self.exchanges.get_mut(index)
+    }
+
+    /// Ends the exchange if it waits in `phase`.
+    pub fn finish(&mut self, packet_id: u16, phase: Phase) -> Option<Exchange> {
+        let index = self.position(packet_id)?;
+        if self.exchanges.get(index)?.phase != phase {
+            return None;
+        }
+        self.exchanges.remove(index)
+    }
+
+    /// Ends an exchange in any phase: its message is not to be had any more.
+    pub fn abandon(&mut self, packet_id: u16) {
+        if let Some(index) = self.position(packet_id) {
+            self.exchanges.remove(index);
+        }
+    }
+
+    /// What the journal has to know: exchanges with an entry of their own. A QoS 1 message of a
+    /// shared subscription stays with its group, which hands it to another member.
+    pub fn unfinished(&self) -> Vec<Unfinished> {
+        self.exchanges
+            .iter()
+            .filter(|e| e.origin == Origin::Own || e.qos == QoS::ExactlyOnce)
+            .filter_map(|e| {
+                Some(Unfinished {
+                    packet_id: e.packet_id,
+                    offset: e.offset?,
+                    phase: e.phase,
+                    qos: e.qos,
+                })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_wrap_around_and_skip_those_in_use() {
+        let mut window = Window::new(10);
+        let first = window.start(QoS::AtLeastOnce, None, Origin::Own);
+        window.last_packet_id = u16::MAX;
+        let second = window.start(QoS::AtLeastOnce, None, Origin::Own);
+        assert_eq!((first, second), (1, 2));
+    }
+
+    #[test]
+    fn an_ack_of_the_wrong_phase_finishes_nothing() {
+        let mut window = Window::new(10);
+        let id = window.start(QoS::ExactlyOnce, Some(Offset(7)), Origin::Own);
+        assert!(window.finish(id, Phase::AwaitPubAck).is_none());
+        assert!(window.finish(id, Phase::AwaitPubRec).is_some());
+    }
+
+    #[test]
+    fn the_receive_maximum_bounds_the_window() {
+        let mut window = Window::new(2);
+        window.start(QoS::AtLeastOnce, None, Origin::Own);
+        assert!(window.has_room());
+        window.start(QoS::AtLeastOnce, None, Origin::Own);
+        assert!(!window.has_room());
+    }
+}

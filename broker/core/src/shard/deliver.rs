@@ -1,0 +1,415 @@
+//! From a message to its receivers in this shard: matching, permission, and what happens when a
+//! receiver has no room.
+//!
+//! A kept message is offered to the sessions that are live; the others read it from the journal. A
+//! message that is not kept, at QoS 1 or 2, for a session without room goes to the journal for that
+//! session alone (it *spills*): so a slow client reads on from the journal too. QoS 0 is dropped.
+
+use std::sync::Arc;
+
+use super::{ConnId, Now, Shard};
+use crate::codec::Packet;
+use crate::journal::{Audience, Published};
+use crate::message::{Offset, QoS};
+use crate::rules::Access;
+use crate::session::window::Origin;
+use crate::session::{Offer, Offered, Reading, Session, Stage, Staged};
+use crate::topic;
+
+use super::commit::Pending;
+
+/// Who has a filter in the shard's tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subscriber {
+    /// A subscription of a connected session, by its key there.
+    Session { conn: ConnId, key: u32 },
+    /// A shared subscription that this shard keeps.
+    Group(u32),
+}
+
+/// A receiver of a topic: the subscriptions of one session that match, taken together (§3.3.4).
+#[derive(Debug)]
+pub(super) struct Target {
+    conn: ConnId,
+    qos: QoS,
+    /// Every matching subscription says No Local.
+    no_local: bool,
+    retain_as_published: bool,
+    /// Every matching subscription still reads history, where it will find what is kept.
+    replaying: bool,
+    subscription_ids: Box<[u32]>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Targets {
+    sessions: Vec<Target>,
+    groups: Vec<u32>,
+}
+
+/// Receivers of the last topic: publishers tend to repeat it.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    topic: Option<Arc<str>>,
+    targets: Targets,
+    version: u64,
+}
+
+impl Memo {
+    /// Filters, permissions or topic rules changed.
+    pub fn forget(&mut self) {
+        self.topic = None;
+        self.version += 1;
+    }
+}
+
+impl Shard {
+    pub(super) fn may_receive(&self, conn: ConnId, topic: &str) -> bool {
+        self.session(conn).is_some_and(|session| {
+            self.rules
+                .may_receive(topic, &session.client.identity, &*self.members)
+                == Access::Allowed
+        })
+    }
+
+    fn with_targets(&mut self, topic: &Arc<str>, each: impl FnOnce(&mut Self, &Targets)) {
+        let known = self
+            .memo
+            .topic
+            .as_ref()
+            .is_some_and(|t| Arc::ptr_eq(t, topic) || t == topic);
+        let targets = if known {
+            std::mem::take(&mut self.memo.targets)
+        } else {
+            self.find_targets(topic)
+        };
+        let version = self.memo.version;
+        each(self, &targets);
+        if self.memo.version == version {
+            self.memo.topic = Some(topic.clone());
+            self.memo.targets = targets;
+        }
+    }
+
+    fn find_targets(&self, topic: &str) -> Targets {
+        let mut found = Vec::new();
+        self.tree
+            .for_each_match(topic, |subscriber| found.push(*subscriber));
+        found.sort_unstable();
+        let mut targets = Targets::default();
+        let mut allowed_for: Option<(ConnId, bool)> = None;
+        for subscriber in found {
+            let (conn, key) = match subscriber {
+                Subscriber::Group(group) => {
+                    targets.groups.push(group);
+                    continue;
+                }
+                Subscriber::Session { conn, key } => (conn, key),
+            };
+            let allowed = match allowed_for {
+                Some((known, allowed)) if known == conn => allowed,
+                _ => self.may_receive(conn, topic),
+            };
+            allowed_for = Some((conn, allowed));
+            if !allowed {
+                continue;
+            }
+            let Some(subscription) = self
+                .session(conn)
+                .and_then(|session| session.subscriptions.get(&key))
+            else {
+                continue;
+            };
+            let ids = subscription.subscription_id;
+            match targets
+                .sessions
+                .last_mut()
+                .filter(|target| target.conn == conn)
+            {
+                Some(target) => {
+                    target.qos = target.qos.max(subscription.qos);
+                    target.no_local &= subscription.no_local;
+                    target.retain_as_published |= subscription.retain_as_published;
+                    target.replaying &= subscription.replaying;
+                    target.subscription_ids =
+                        target.subscription_ids.iter().copied().chain(ids).collect();
+                }
+                None => targets.sessions.push(Target {
+                    conn,
+                    qos: subscription.qos,
+                    no_local: subscription.no_local,
+                    retain_as_published: subscription.retain_as_published,
+                    replaying: subscription.replaying,
+                    subscription_ids: ids.into_iter().collect(),
+                }),
+            }
+        }
+        targets
+    }
+
+    /// A message of the journal, when it is committed.
+    pub(super) fn deliver_committed(
+        &mut self,
+        now: Now,
+        offset: Offset,
+        published: &Arc<Published>,
+    ) {
+        if published.audience != Audience::Everyone {
+            return;
+        }
+        self.with_targets(&published.message.topic, |shard, targets| {
+            for target in &targets.sessions {
+                if !target.replaying {
+                    shard.offer_committed(now, target, offset, published);
+                }
+            }
+            for group in &targets.groups {
+                shard.offer_to_group(*group, Some(offset), published);
+            }
+        });
+    }
+
+    fn offer_committed(
+        &mut self,
+        now: Now,
+        target: &Target,
+        offset: Offset,
+        published: &Arc<Published>,
+    ) {
+        let Some(session) = self.sessions.get_mut(target.conn) else {
+            return;
+        };
+        let qos = target.qos.min(published.message.qos);
+        if session.stage != Stage::Online && qos == QoS::AtMostOnce {
+            return;
+        }
+        if qos != QoS::AtMostOnce && session.reading != Reading::Live {
+            return;
+        }
+        if session.stage != Stage::Online || is_echo(session, target, published) {
+            if session.stage == Stage::Attaching {
+                session.reading = Reading::Lagging(offset);
+            }
+            return;
+        }
+        let offer = Offer {
+            published,
+            offset: Some(offset),
+            qos,
+            retain: target.retain_as_published && published.message.retain,
+            subscription_ids: &target.subscription_ids,
+            origin: Origin::Own,
+        };
+        match session.offer(now.unix_ms, self.options.output_bytes, offer) {
+            Offered::Full if qos == QoS::AtMostOnce => self.stats.dropped_output_full += 1,
+            Offered::Full => {
+                session.reading = Reading::Lagging(offset);
+                self.stats.lagged += 1;
+            }
+            offered => self.count_offer(offered),
+        }
+        self.after_offer(target.conn);
+    }
+
+    /// A message that is not kept. True if somebody here gets it.
+    pub(super) fn deliver_live(&mut self, now: Now, published: &Arc<Published>) -> bool {
+        let mut anyone = false;
+        let mut full = Vec::new();
+        self.with_targets(&published.message.topic, |shard, targets| {
+            anyone = !targets.sessions.is_empty() || !targets.groups.is_empty();
+            for target in &targets.sessions {
+                if shard.offer_live(now, target, published) == Offered::Full {
+                    full.push(target.conn);
+                }
+            }
+            for group in &targets.groups {
+                shard.offer_to_group(*group, None, published);
+            }
+        });
+        if !full.is_empty() {
+            self.spill(now, full, published);
+        }
+        anyone
+    }
+
+    fn offer_live(&mut self, now: Now, target: &Target, published: &Arc<Published>) -> Offered {
+        let Some(session) = self.sessions.get_mut(target.conn) else {
+            return Offered::Dropped;
+        };
+        if session.stage == Stage::Closing || is_echo(session, target, published) {
+            return Offered::Dropped;
+        }
+        let qos = target.qos.min(published.message.qos);
+        let waits = session.stage == Stage::Attaching || session.reading != Reading::Live;
+        if waits && qos != QoS::AtMostOnce {
+            return Offered::Full;
+        }
+        if session.stage == Stage::Attaching {
+            return Offered::Dropped;
+        }
+        let offer = Offer {
+            published,
+            offset: None,
+            qos,
+            retain: target.retain_as_published && published.message.retain,
+            subscription_ids: &target.subscription_ids,
+            origin: Origin::Own,
+        };
+        let offered = session.offer(now.unix_ms, self.options.output_bytes, offer);
+        self.after_offer(target.conn);
+        if offered == Offered::Full && qos == QoS::AtMostOnce {
+            self.stats.dropped_output_full += 1;
+            return Offered::Dropped;
+        }
+        self.count_offer(offered);
+        offered
+    }
+
+    /// Puts a message into the journal for sessions that have no room for it.
+    fn spill(&mut self, now: Now, conns: Vec<ConnId>, published: &Arc<Published>) {
+        if self.poisoned.is_some()
+            || self.pending_bytes > SPILL_FACTOR * self.options.append_queue_bytes
+        {
+            // The journal cannot keep up with other shards' publishers: the slow receiver has to go.
+            for conn in conns {
+                self.disconnect(
+                    now,
+                    conn,
+                    crate::codec::ReasonCode::QuotaExceeded,
+                    "you read too slowly, and the journal is too busy to keep your messages",
+                );
+            }
+            return;
+        }
+        let mut names = Vec::with_capacity(conns.len());
+        for conn in &conns {
+            if let Some(session) = self.sessions.get_mut(*conn) {
+                session.spills += 1;
+                if session.reading == Reading::Live {
+                    session.reading = Reading::Lagging(self.position);
+                    self.stats.lagged += 1;
+                }
+                names.push(session.client.id.clone());
+            }
+        }
+        let bytes = append_cost(published);
+        self.append_message(
+            only_for(published, names),
+            Pending::Spilled { conns, bytes },
+        );
+    }
+
+    pub(super) fn count_offer(&mut self, offered: Offered) {
+        match offered {
+            Offered::Sent => self.stats.messages_sent += 1,
+            Offered::Dropped => self.stats.dropped_unwanted += 1,
+            Offered::Full => {}
+        }
+    }
+
+    /// Output was perhaps written, or a QoS 2 exchange perhaps staged.
+    pub(super) fn after_offer(&mut self, conn: ConnId) {
+        if self.session(conn).is_some_and(|s| !s.staged.is_empty()) {
+            self.to_stage.push(conn);
+        }
+        self.announce(conn);
+    }
+
+    /// Lets the journal know the QoS 2 exchanges that are about to begin or to move on: one record
+    /// per session, however many there are.
+    pub(super) fn stage_exchanges(&mut self) {
+        for conn in std::mem::take(&mut self.to_stage) {
+            let position = self.position;
+            let Some(session) = self.sessions.get_mut(conn) else {
+                continue;
+            };
+            if session.staged.is_empty() && session.staged_releases.is_empty()
+                || session.stage != Stage::Online
+            {
+                continue;
+            }
+            let publishes = std::mem::take(&mut session.staged);
+            let releases = std::mem::take(&mut session.staged_releases);
+            let pending = Pending::Staged {
+                conn,
+                publishes,
+                releases,
+            };
+            self.save_progress(conn, position, pending);
+        }
+    }
+
+    /// The journal knows the exchanges: the packets that reveal them may leave.
+    pub(super) fn send_staged(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        publishes: Vec<Staged>,
+        releases: Vec<u16>,
+    ) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if session.stage != Stage::Online {
+            return;
+        }
+        for packet_id in releases {
+            let release = session.ack(packet_id, crate::codec::ReasonCode::Success, Vec::new());
+            session.write(&Packet::PubRel(release));
+        }
+        for staged in publishes {
+            let sent = session.write_publish(
+                now.unix_ms,
+                &staged.published,
+                staged.packet_id,
+                QoS::ExactlyOnce,
+                false,
+                staged.retain,
+                &staged.subscription_ids,
+            );
+            match sent {
+                Offered::Sent => self.stats.messages_sent += 1,
+                _ => session.window.abandon(staged.packet_id),
+            }
+        }
+        self.announce(conn);
+    }
+}
+
+/// How much more than the publishers' limit may be on its way to the journal because of spills.
+const SPILL_FACTOR: usize = 4;
+
+fn is_echo(session: &Session, target: &Target, published: &Published) -> bool {
+    target.no_local && published.message.publisher.client_id == session.client.id
+}
+
+/// About the bytes that a message takes in the queue to the journal.
+pub(super) fn append_cost(published: &Published) -> usize {
+    const OVERHEAD: usize = 200;
+    published.message.payload.len() + published.message.topic.len() + OVERHEAD
+}
+
+/// The same message, to be read by these clients only.
+pub(super) fn only_for(published: &Published, names: Vec<Arc<str>>) -> Arc<Published> {
+    Arc::new(Published {
+        audience: Audience::Only(names),
+        inbound_packet_id: None,
+        history: false,
+        ..published.clone()
+    })
+}
+
+impl Session {
+    /// RETAIN flag and Subscription Identifiers of a delivery, from what matches its topic.
+    pub(crate) fn delivery_flags(&self, topic: &str, published: &Published) -> (bool, Box<[u32]>) {
+        let matching = || {
+            self.subscriptions
+                .values()
+                .filter(|s| topic::matches(super::commit::plain_filter(&s.filter), topic))
+        };
+        let retain = published.message.retain && matching().any(|s| s.retain_as_published);
+        (
+            retain,
+            matching().filter_map(|s| s.subscription_id).collect(),
+        )
+    }
+}

@@ -1,0 +1,268 @@
+//! Bytes of a client to packets, and what each packet does.
+
+use std::sync::Arc;
+
+use super::attach::Will;
+use super::commit::Pending;
+use super::publish::Taken;
+use super::{ConnId, Now, Received, Shard};
+use crate::codec::{Ack, Disconnect, Packet, Publish, ReasonCode, Version, decode};
+use crate::journal::Record;
+use crate::session::window::{Exchange, Origin};
+use crate::session::{Inbound, Session, Stage};
+use crate::state::{Phase, SessionChange};
+
+impl Shard {
+    /// Bytes that a client sent after its CONNECT. Whole packets are used; the rest is to be
+    /// offered again with what follows. A connection that is unknown or closing uses everything.
+    pub fn receive(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> Received {
+        let mut consumed = 0;
+        let mut paused = false;
+        while let Some(session) = self.sessions.get_mut(conn) {
+            let version = session.client.version;
+            match session.stage {
+                Stage::Closing => {
+                    consumed = bytes.len();
+                    break;
+                }
+                Stage::Attaching => {
+                    paused = true;
+                    break;
+                }
+                Stage::Online => {}
+            }
+            let rest = bytes.get(consumed..).unwrap_or_default();
+            session.last_received_ms = now.monotonic_ms;
+            match decode(
+                Some(version),
+                rest,
+                self.options.maximum_packet_bytes as usize,
+            ) {
+                Ok(None) => break,
+                Ok(Some((packet, used))) => {
+                    if self.handle_packet(now, conn, packet) == Taken::Wait {
+                        paused = true;
+                        break;
+                    }
+                    consumed += used;
+                }
+                Err(error) => {
+                    self.protocol_error(now, conn, error.reason(), &error.to_string());
+                    consumed = bytes.len();
+                }
+            }
+        }
+        if self.sessions.get(conn).is_none() {
+            consumed = bytes.len();
+        }
+        if paused && let Some(session) = self.sessions.get_mut(conn) {
+            session.paused = true;
+            if session.stage == Stage::Online {
+                self.paused.push(conn);
+            }
+        }
+        self.read_on(now);
+        Received { consumed, paused }
+    }
+
+    /// What paused connections waited for may have come.
+    pub(super) fn resume_paused(&mut self) {
+        if self.pending_bytes > self.options.append_queue_bytes / 2 {
+            return;
+        }
+        for conn in std::mem::take(&mut self.paused) {
+            let waits = self
+                .session(conn)
+                .is_some_and(|s| s.last_forward > 0 && !self.peers.is_forwarded(s.last_forward));
+            if waits {
+                self.paused.push(conn);
+            } else {
+                self.resume(conn);
+            }
+        }
+    }
+
+    pub(super) fn protocol_error(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        reason: ReasonCode,
+        text: &str,
+    ) {
+        self.stats.protocol_errors += 1;
+        self.disconnect(now, conn, reason, text);
+    }
+
+    fn handle_packet(&mut self, now: Now, conn: ConnId, packet: Packet<'_>) -> Taken {
+        match packet {
+            Packet::Publish(publish) => {
+                if !publish.properties.subscription_ids.is_empty() {
+                    let text = "a client must not send Subscription Identifiers in PUBLISH";
+                    self.protocol_error(now, conn, ReasonCode::ProtocolError, text);
+                    return Taken::Done;
+                }
+                return self.handle_publish(now, conn, &publish);
+            }
+            Packet::PubAck(ack) => self.handle_puback(conn, &ack),
+            Packet::PubRec(ack) => self.handle_pubrec(now, conn, &ack),
+            Packet::PubRel(ack) => self.handle_pubrel(now, conn, &ack),
+            Packet::PubComp(ack) => self.handle_pubcomp(conn, &ack),
+            Packet::Subscribe(subscribe) => self.handle_subscribe(now, conn, subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(conn, &unsubscribe),
+            Packet::PingReq => self.send(conn, &Packet::PingResp),
+            Packet::Disconnect(disconnect) => self.handle_disconnect(now, conn, &disconnect),
+            Packet::Auth(_) => {
+                // Allowed only for a client that named an Authentication Method [MQTT-4.12.0-7].
+                let text = "AUTH without an Authentication Method in CONNECT";
+                self.protocol_error(now, conn, ReasonCode::ProtocolError, text);
+            }
+            Packet::Connect(_) => {
+                let text = "a second CONNECT [MQTT-3.1.0-2]";
+                self.protocol_error(now, conn, ReasonCode::ProtocolError, text);
+            }
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                let text = "a packet that only a server sends";
+                self.protocol_error(now, conn, ReasonCode::ProtocolError, text);
+            }
+        }
+        Taken::Done
+    }
+
+    fn handle_puback(&mut self, conn: ConnId, ack: &Ack) {
+        self.finish_exchange(conn, ack.packet_id, Phase::AwaitPubAck);
+    }
+
+    fn handle_pubcomp(&mut self, conn: ConnId, ack: &Ack) {
+        self.finish_exchange(conn, ack.packet_id, Phase::AwaitPubComp);
+    }
+
+    fn finish_exchange(&mut self, conn: ConnId, packet_id: u16, phase: Phase) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if let Some(exchange) = session.window.finish(packet_id, phase) {
+            self.exchange_finished(conn, exchange);
+        }
+    }
+
+    fn exchange_finished(&mut self, conn: ConnId, exchange: Exchange) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.progressed |= exchange.offset.is_some();
+        }
+        if let Origin::Group { filter, assignment } = exchange.origin {
+            self.acknowledge_shared(filter, assignment);
+        }
+        self.wake_reader(conn);
+    }
+
+    fn handle_pubrec(&mut self, now: Now, conn: ConnId, ack: &Ack) {
+        let packet_id = ack.packet_id;
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if ack.reason.is_failure() {
+            // The receiver refuses: the exchange ends here (§4.3.3).
+            if let Some(exchange) = session.window.finish(packet_id, Phase::AwaitPubRec) {
+                self.exchange_finished(conn, exchange);
+            }
+            return;
+        }
+        let Some(exchange) = session.window.find(packet_id) else {
+            let release = session.ack(packet_id, ReasonCode::PacketIdentifierNotFound, Vec::new());
+            self.send(conn, &Packet::PubRel(release));
+            return;
+        };
+        if exchange.phase == Phase::AwaitPubAck {
+            let text = "PUBREC for a QoS 1 message";
+            self.protocol_error(now, conn, ReasonCode::ProtocolError, text);
+            return;
+        }
+        exchange.phase = Phase::AwaitPubComp;
+        if session.persistent && exchange.offset.is_some() {
+            session.staged_releases.push(packet_id);
+            self.to_stage.push(conn);
+        } else {
+            let release = session.ack(packet_id, ReasonCode::Success, Vec::new());
+            self.send(conn, &Packet::PubRel(release));
+        }
+    }
+
+    fn handle_pubrel(&mut self, now: Now, conn: ConnId, ack: &Ack) {
+        let packet_id = ack.packet_id;
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        match session.inbound.get(&packet_id).copied() {
+            Some(Inbound::Storing) => {
+                let text = "PUBREL before PUBREC";
+                self.protocol_error(now, conn, ReasonCode::ProtocolError, text);
+            }
+            Some(Inbound::Releasing) => {}
+            Some(Inbound::Received { durable: true }) => {
+                // A crash must not make the next message with this identifier a double.
+                session.inbound.insert(packet_id, Inbound::Releasing);
+                let client_id = session.client.id.clone();
+                let change = SessionChange::Released { packet_id };
+                let pending = Pending::Released { conn, packet_id };
+                self.append(Record::Session { client_id, change }, pending);
+            }
+            found => {
+                session.inbound.remove(&packet_id);
+                let reason = match found {
+                    Some(_) => ReasonCode::Success,
+                    None => ReasonCode::PacketIdentifierNotFound,
+                };
+                let complete = session.ack(packet_id, reason, Vec::new());
+                self.send(conn, &Packet::PubComp(complete));
+            }
+        }
+    }
+
+    fn handle_disconnect(&mut self, now: Now, conn: ConnId, disconnect: &Disconnect) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if session.client.version == Version::V5
+            && let Some(expiry_s) = disconnect.session_expiry_s
+        {
+            if session.expiry_s == 0 && expiry_s > 0 {
+                let text = "a session that ends with its connection cannot be prolonged";
+                self.protocol_error(now, conn, ReasonCode::ProtocolError, text);
+                return;
+            }
+            session.expiry_s = expiry_s.min(self.options.session_expiry_max_s);
+        }
+        let will = match disconnect.reason {
+            ReasonCode::Success => Will::Withdraw,
+            _ => Will::Publish,
+        };
+        self.end_session(now, conn, ReasonCode::Success, will, false);
+        self.close_connection(conn, ReasonCode::Success, None);
+    }
+}
+
+impl Session {
+    /// The topic of a PUBLISH, with its alias looked up or learned (§3.3.2.3.4).
+    pub(super) fn resolve_alias(
+        &mut self,
+        publish: &Publish<'_>,
+        maximum: u16,
+    ) -> Result<Arc<str>, ReasonCode> {
+        let Some(alias) = publish.properties.topic_alias else {
+            return Ok(publish.topic.into());
+        };
+        if alias > maximum {
+            return Err(ReasonCode::TopicAliasInvalid);
+        }
+        if publish.topic.is_empty() {
+            return self
+                .aliases_in
+                .get(&alias)
+                .cloned()
+                .ok_or(ReasonCode::ProtocolError);
+        }
+        let topic: Arc<str> = publish.topic.into();
+        self.aliases_in.insert(alias, topic.clone());
+        Ok(topic)
+    }
+}

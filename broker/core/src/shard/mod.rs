@@ -1,0 +1,478 @@
+//! A shard: the sessions of one core, their filters, and what passes through them. Plain data, one
+//! thread, no locks.
+//!
+//! The contract of the loop: give it what happened ([`Shard::open`], [`Shard::receive`],
+//! [`Shard::wrote`], [`Shard::handle_input`]), then call [`Shard::poll_output`] until it gives
+//! `None`, and do what it says. Time is an argument. Nothing here waits: what has to wait for the
+//! journal or for another shard stands in a queue and goes on with an input.
+//!
+//! Invariants:
+//! * `position` is the offset up to which every committed entry was offered to every live session.
+//!   A session that is `Live` has been offered all of them; one that is `Lagging` reads on itself.
+//! * `pending` has one element for each append that has not come back, in order.
+//! * A connection that paused is in `paused`, and is resumed once.
+//!
+//! It does not know sockets, files or threads, and not how other shards are reached.
+
+mod attach;
+mod commit;
+mod deliver;
+mod group;
+mod inbound;
+mod peers;
+mod publish;
+mod read_on;
+mod sessions;
+mod subscribe;
+mod upkeep;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::codec::{Disconnect, Packet, ReasonCode, Version};
+use crate::journal::{Append, Batch, Journal, Published, Record, ShardId};
+use crate::message::{Offset, UnixMillis};
+use crate::rules::{Membership, Rules};
+use crate::session::Session;
+use crate::state::State;
+use crate::tree::SubscriptionTree;
+
+pub use attach::ConnectRequest;
+pub use peers::ShardMessage;
+pub use sessions::ConnId;
+
+use attach::Opening;
+use commit::Pending;
+use deliver::{Memo, Subscriber};
+use group::Groups;
+use peers::Peers;
+use publish::Route;
+use sessions::Sessions;
+
+/// The time of an input: a clock that never jumps, and the one that people read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds of a clock that only goes forward: keep alive.
+    pub monotonic_ms: u64,
+    /// Milliseconds since the Unix epoch: expiry and the time of messages.
+    pub unix_ms: UnixMillis,
+}
+
+/// Limits and choices of a shard.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its number, below `shards`.
+    pub id: ShardId,
+    /// How many shards there are.
+    pub shards: u16,
+    /// Bytes of output above which a receiver lags and reads on from the journal.
+    pub output_bytes: usize,
+    /// Receive Maximum announced to clients: QoS 1 and 2 publishes they may have open.
+    pub receive_maximum: u16,
+    /// Most QoS 1 and 2 messages open towards one client, whatever its Receive Maximum.
+    pub max_inflight: u16,
+    /// Topic Alias Maximum announced to clients.
+    pub topic_alias_maximum: u16,
+    /// Maximum Packet Size announced to clients, bytes.
+    pub maximum_packet_bytes: u32,
+    /// Longest Session Expiry Interval granted, seconds.
+    pub session_expiry_max_s: u32,
+    /// Longest Keep Alive granted, seconds; 0: any, also none.
+    pub keep_alive_max_s: u16,
+    /// Most subscriptions of one session.
+    pub max_subscriptions: u32,
+    /// Bytes on their way to the journal above which publishers pause.
+    pub append_queue_bytes: usize,
+    /// How long a position may stay unsaved, milliseconds.
+    pub progress_interval_ms: u64,
+}
+
+/// The shard that owns a client: the same one for each of its connections, so that a takeover
+/// stays in one thread.
+pub fn shard_of(client_id: &str, shards: u16) -> ShardId {
+    (fnv1a(client_id.as_bytes()) % u64::from(shards.max(1))) as ShardId
+}
+
+/// FNV-1a, 64 bit: the same on every machine and in every version, unlike the standard hasher.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The journal has a batch: every batch, in order, to every shard.
+    Committed(Arc<Batch>),
+    /// The journal takes nothing any more; the text says why.
+    JournalPoisoned(Arc<str>),
+    /// Another shard says something; in order per sender.
+    FromShard {
+        /// The sender.
+        shard: ShardId,
+        /// What it says.
+        message: ShardMessage,
+    },
+    /// The network connection is gone.
+    Disconnected {
+        /// Which.
+        conn: ConnId,
+    },
+    /// A value of the `$SYS` tree; to every shard.
+    System {
+        /// A topic that begins with `$SYS/`.
+        topic: Arc<str>,
+        /// Its value.
+        payload: Bytes,
+    },
+    /// Topic rules that count from now on.
+    SetRules(Arc<Rules>),
+    /// Time passed; about every 250 ms.
+    Tick,
+    /// The broker stops: say so to every client, save positions, close.
+    Shutdown,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Output {
+    /// Hand these to the journal, in order.
+    Append(Vec<Append>),
+    /// Give this to another shard, in order.
+    ToShard {
+        /// The receiver.
+        shard: ShardId,
+        /// What to tell it.
+        message: ShardMessage,
+    },
+    /// [`Shard::outgoing`] has bytes. Said again only after [`Shard::wrote`] emptied it.
+    Write {
+        /// For which connection.
+        conn: ConnId,
+    },
+    /// Write what is there, as far as the peer takes it soon, close, and answer with
+    /// [`Input::Disconnected`].
+    Close {
+        /// Which connection.
+        conn: ConnId,
+        /// Why.
+        reason: ReasonCode,
+    },
+    /// Offer the bytes that were not used again, and read on.
+    Resume {
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// Something that a log may want to say in one line.
+    Event(Event),
+}
+
+/// What is worth a line in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A client is online.
+    Connected {
+        /// Client Identifier.
+        client_id: Arc<str>,
+        /// User, empty for an anonymous one.
+        user: Arc<str>,
+        /// Protocol version.
+        version: Version,
+        /// True if Session State was there.
+        session_present: bool,
+    },
+    /// A client is offline.
+    Disconnected {
+        /// Client Identifier.
+        client_id: Arc<str>,
+        /// Why.
+        reason: ReasonCode,
+    },
+    /// Entries that a session had not read were trimmed.
+    Trimmed {
+        /// Client Identifier.
+        client_id: Arc<str>,
+        /// First offset that is missing.
+        from: Offset,
+        /// First offset that is there again.
+        to: Offset,
+    },
+    /// The journal could not be read.
+    ReadFailed {
+        /// What it said.
+        error: String,
+    },
+}
+
+/// Counters of a shard, since its start unless said otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Clients online now.
+    pub connections: u64,
+    /// Clients that came online.
+    pub connections_total: u64,
+    /// Subscriptions of clients online now.
+    pub subscriptions: u64,
+    /// PUBLISH packets received.
+    pub messages_received: u64,
+    /// PUBLISH packets written to receivers.
+    pub messages_sent: u64,
+    /// Messages appended to the journal.
+    pub messages_kept: u64,
+    /// QoS 0 messages dropped at a full output.
+    pub dropped_output_full: u64,
+    /// Messages not delivered: expired or above the client's Maximum Packet Size.
+    pub dropped_unwanted: u64,
+    /// Publishes refused by a topic rule.
+    pub refused_publishes: u64,
+    /// Connections closed for a protocol error.
+    pub protocol_errors: u64,
+    /// How often a session began to lag.
+    pub lagged: u64,
+    /// Sessions that lag now.
+    pub lagging: u64,
+}
+
+/// What [`Shard::receive`] did with the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes used; the rest is to be offered again, with more behind it.
+    pub consumed: usize,
+    /// Do not read the socket, nor offer anything, before [`Output::Resume`].
+    pub paused: bool,
+}
+
+/// See the module.
+pub struct Shard {
+    options: Options,
+    journal: Arc<dyn Journal>,
+    state: Arc<dyn State>,
+    rules: Arc<Rules>,
+    members: Arc<dyn Membership>,
+
+    position: Offset,
+    sessions: Sessions,
+    by_client: HashMap<Arc<str>, ConnId>,
+    /// Records of a client's session that have not come back from the journal.
+    unsettled: HashMap<Arc<str>, u32>,
+    /// Openings that wait until everything about their client is settled.
+    held_openings: HashMap<Arc<str>, VecDeque<ConnId>>,
+    openings: HashMap<ConnId, Opening>,
+
+    tree: SubscriptionTree<Subscriber>,
+    memo: Memo,
+    /// Filters of QoS 1 and 2 of every session with a record.
+    wanted: SubscriptionTree<u64>,
+    wanted_changes: u64,
+    last_route: Option<Route>,
+    groups: Groups,
+    peers: Peers,
+    /// Values of the `$SYS` tree.
+    system: BTreeMap<Arc<str>, Bytes>,
+
+    batch: Vec<Append>,
+    pending: VecDeque<Pending>,
+    pending_bytes: usize,
+    poisoned: Option<Arc<str>>,
+    shutting_down: bool,
+
+    /// Sessions that may have something to read and room for it.
+    readers: VecDeque<ConnId>,
+    /// Sessions with QoS 2 exchanges that the journal has to know.
+    to_stage: Vec<ConnId>,
+    paused: Vec<ConnId>,
+    outputs: VecDeque<Output>,
+    last_sweep_ms: u64,
+    last_save_ms: u64,
+    stats: Stats,
+}
+
+impl Shard {
+    /// A shard at the end of the journal, which `state` has been applied to.
+    pub fn new(
+        options: Options,
+        now: Now,
+        journal: Arc<dyn Journal>,
+        state: Arc<dyn State>,
+        rules: Arc<Rules>,
+        members: Arc<dyn Membership>,
+    ) -> Self {
+        let position = journal.end();
+        let peers = Peers::new(options.id, options.shards);
+        let mut shard = Self {
+            options,
+            journal,
+            state,
+            rules,
+            members,
+            position,
+            sessions: Sessions::default(),
+            by_client: HashMap::new(),
+            unsettled: HashMap::new(),
+            held_openings: HashMap::new(),
+            openings: HashMap::new(),
+            tree: SubscriptionTree::new(),
+            memo: Memo::default(),
+            wanted: SubscriptionTree::new(),
+            wanted_changes: 0,
+            last_route: None,
+            groups: Groups::default(),
+            peers,
+            system: BTreeMap::new(),
+            batch: Vec::new(),
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            poisoned: None,
+            shutting_down: false,
+            readers: VecDeque::new(),
+            to_stage: Vec::new(),
+            paused: Vec::new(),
+            outputs: VecDeque::new(),
+            last_sweep_ms: now.monotonic_ms,
+            last_save_ms: now.monotonic_ms,
+            stats: Stats::default(),
+        };
+        shard.take_stock(now);
+        shard
+    }
+
+    /// Says what happened. Cheap and never waits; ask [`Shard::poll_output`] afterwards.
+    pub fn handle_input(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Committed(batch) => self.handle_committed(now, &batch),
+            Input::JournalPoisoned(cause) => self.poisoned = Some(cause),
+            Input::FromShard { shard, message } => self.handle_peer(now, shard, message),
+            Input::Disconnected { conn } => self.handle_disconnected(now, conn),
+            Input::System { topic, payload } => self.handle_system(now, topic, payload),
+            Input::SetRules(rules) => {
+                self.rules = rules;
+                self.memo.forget();
+                self.forget_route();
+            }
+            Input::Tick => self.handle_tick(now),
+            Input::Shutdown => self.handle_shutdown(now),
+        }
+        self.read_on(now);
+    }
+
+    /// What is to be done next; `None` when nothing is. Call it until then after a round of
+    /// inputs; once per flush is enough, and calling it more often only makes smaller batches.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        self.stage_exchanges();
+        if !self.batch.is_empty() {
+            return Some(Output::Append(std::mem::take(&mut self.batch)));
+        }
+        let (shard, message) = self.peers.poll(self.position)?;
+        Some(Output::ToShard { shard, message })
+    }
+
+    /// Bytes for a connection, in order; empty if there are none or it is unknown.
+    pub fn outgoing(&self, conn: ConnId) -> &[u8] {
+        self.sessions.get(conn).map_or(&[], |s| s.out.pending())
+    }
+
+    /// The first `bytes` of [`Shard::outgoing`] were written.
+    pub fn wrote(&mut self, now: Now, conn: ConnId, bytes: usize) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.out.wrote(bytes);
+            self.wake_reader(conn);
+            self.read_on(now);
+        }
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            connections: self.by_client.len() as u64,
+            subscriptions: self.subscription_count(),
+            lagging: self.lagging_count(),
+            ..self.stats.clone()
+        }
+    }
+
+    /// The first offset that a connected session still reads; `None` if none lags.
+    pub fn lowest_reader(&self) -> Option<Offset> {
+        self.lowest_reading()
+    }
+
+    /// After [`Input::Shutdown`]: true when the journal has everything and no connection is left.
+    pub fn is_quiet(&self) -> bool {
+        self.sessions.len() == 0 && self.pending.is_empty() && self.batch.is_empty()
+    }
+
+    /// The offset up to which committed entries were handled.
+    pub fn position(&self) -> Offset {
+        self.position
+    }
+
+    /// Hands a record to the journal; `pending` says what goes on when it comes back.
+    fn append(&mut self, record: Record, pending: Pending) {
+        if let Record::Session { client_id, .. } = &record {
+            *self.unsettled.entry(client_id.clone()).or_default() += 1;
+        }
+        self.pending_bytes += pending.bytes();
+        self.pending.push_back(pending);
+        self.batch.push(Append {
+            shard: self.options.id,
+            record,
+        });
+    }
+
+    /// Appends a message.
+    fn append_message(&mut self, published: Arc<Published>, pending: Pending) {
+        self.stats.messages_kept += 1;
+        self.append(Record::Published(published), pending);
+    }
+
+    /// Bytes were put into a connection's output: say so once.
+    fn announce(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(conn)
+            && !session.out.announced
+            && !session.out.pending().is_empty()
+        {
+            session.out.announced = true;
+            self.outputs.push_back(Output::Write { conn });
+        }
+    }
+
+    /// Writes one packet to a client.
+    fn send(&mut self, conn: ConnId, packet: &Packet<'_>) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.write(packet);
+            self.announce(conn);
+        }
+    }
+
+    /// Tells the shell to end a connection whose session has let go.
+    fn close_connection(&mut self, conn: ConnId, reason: ReasonCode, text: Option<String>) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if session.client.version == Version::V5 && reason != ReasonCode::Success {
+            let mut disconnect = Disconnect::new(reason);
+            disconnect.reason_string = text.filter(|_| session.client.problem_information);
+            session.write(&Packet::Disconnect(disconnect));
+        }
+        self.announce(conn);
+        self.outputs.push_back(Output::Close { conn, reason });
+    }
+
+    fn session(&self, conn: ConnId) -> Option<&Session> {
+        self.sessions.get(conn)
+    }
+
+    /// Lets a connection read on when what it waited for has come.
+    fn resume(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(conn)
+            && std::mem::take(&mut session.paused)
+        {
+            self.outputs.push_back(Output::Resume { conn });
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! A publish: is it allowed, is it kept, and where does it go (§3.3).
+//!
+//! A message is kept if its rule has history, if it is retained, or if a session with a record has a
+//! filter of QoS 1 or 2 that matches. Kept messages go to the journal and come back to every shard;
+//! the others are delivered here and forwarded at once. A QoS 1 or 2 message behind one of the same
+//! publisher that is still on its way to the journal goes there too: the order stays.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::commit::Pending;
+use super::deliver::append_cost;
+use super::{ConnId, Now, Shard};
+use crate::codec::{Packet, Publish, ReasonCode, Version};
+use crate::journal::{Audience, Published};
+use crate::message::{Message, Publisher, QoS, Seq};
+use crate::rules::Identity;
+use crate::session::Inbound;
+use crate::state::WillRecord;
+
+/// What is known of the last topic that was published on.
+#[derive(Debug)]
+pub(super) struct Route {
+    topic: Arc<str>,
+    stream: Arc<str>,
+    history: bool,
+    /// A session with a record wants its messages at QoS 1 or 2...
+    wanted: bool,
+    /// ...as of this many changes of such filters.
+    wanted_as_of: u64,
+}
+
+/// What became of a PUBLISH packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It was handled.
+    Done,
+    /// It has to wait: offer it again after a resume.
+    Wait,
+}
+
+impl Shard {
+    /// A PUBLISH of a client whose connection is online.
+    pub(super) fn handle_publish(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        publish: &Publish<'_>,
+    ) -> Taken {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return Taken::Done;
+        };
+        if publish.qos != QoS::AtMostOnce {
+            if self.pending_bytes > self.options.append_queue_bytes {
+                return Taken::Wait;
+            }
+            if session.last_forward > 0 && !self.peers.is_forwarded(session.last_forward) {
+                // Receivers in other shards may yet put the earlier message into the journal; this
+                // one must not be there before it.
+                return Taken::Wait;
+            }
+        }
+        let topic = match session.resolve_alias(publish, self.options.topic_alias_maximum) {
+            Ok(topic) => topic,
+            Err(reason) => {
+                self.protocol_error(
+                    now,
+                    conn,
+                    reason,
+                    "Topic Alias without a topic or too large",
+                );
+                return Taken::Done;
+            }
+        };
+        self.stats.messages_received += 1;
+        let packet_id = publish.packet_id.unwrap_or(0);
+        if let Err(reason) = self.admit(conn, publish.qos, packet_id) {
+            if let Some(reason) = reason {
+                self.protocol_error(
+                    now,
+                    conn,
+                    reason,
+                    "more publishes are open than the Receive Maximum",
+                );
+            }
+            return Taken::Done;
+        }
+        let Some(session) = self.sessions.get(conn) else {
+            return Taken::Done;
+        };
+        let identity = session.client.identity.clone();
+        if !self
+            .rules
+            .may_publish(&topic, &identity, &*self.members)
+            .is_allowed()
+        {
+            self.refuse_publish(now, conn, publish.qos, packet_id, &topic);
+            return Taken::Done;
+        }
+        let message = Message {
+            topic,
+            payload: Bytes::copy_from_slice(publish.payload),
+            qos: publish.qos,
+            retain: publish.retain,
+            properties: publish.properties.to_message_properties(),
+            publisher: Publisher {
+                user: identity.user,
+                client_id: session.client.id.clone(),
+            },
+            time: now.unix_ms,
+        };
+        self.take_message(now, conn, packet_id, message);
+        Taken::Done
+    }
+
+    /// Receive Maximum, and QoS 2 messages that came before. `Err(None)`: nothing more to do.
+    fn admit(&mut self, conn: ConnId, qos: QoS, packet_id: u16) -> Result<(), Option<ReasonCode>> {
+        let maximum = usize::from(self.options.receive_maximum);
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return Err(None);
+        };
+        if qos == QoS::AtMostOnce {
+            return Ok(());
+        }
+        if qos == QoS::ExactlyOnce {
+            match session.inbound.get(&packet_id) {
+                Some(Inbound::Storing) => return Err(None),
+                Some(_) => {
+                    let received = session.ack(packet_id, ReasonCode::Success, Vec::new());
+                    self.send(conn, &Packet::PubRec(received));
+                    return Err(None);
+                }
+                None => {}
+            }
+        }
+        let open = session.inbound.len() + session.unacknowledged as usize;
+        if session.client.version == Version::V5 && open >= maximum {
+            return Err(Some(ReasonCode::ReceiveMaximumExceeded));
+        }
+        Ok(())
+    }
+
+    /// MQTT 5 says so in the acknowledgement. MQTT 3 cannot: there an acknowledgement would claim
+    /// that the message is stored, so the connection is closed instead [MQTT-3.3.5-2].
+    fn refuse_publish(&mut self, now: Now, conn: ConnId, qos: QoS, packet_id: u16, topic: &str) {
+        self.stats.refused_publishes += 1;
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if qos == QoS::AtMostOnce {
+            return;
+        }
+        if session.client.version != Version::V5 {
+            self.disconnect(now, conn, ReasonCode::NotAuthorized, "publish refused");
+            return;
+        }
+        let mut ack = session.ack(packet_id, ReasonCode::NotAuthorized, Vec::new());
+        if session.client.problem_information {
+            ack.reason_string = Some(format!("you may not publish on {topic}"));
+        }
+        let packet = match qos {
+            QoS::ExactlyOnce => Packet::PubRec(ack),
+            _ => Packet::PubAck(ack),
+        };
+        self.send(conn, &packet);
+    }
+
+    fn take_message(&mut self, now: Now, conn: ConnId, packet_id: u16, message: Message) {
+        let qos = message.qos;
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        let (persistent, behind_kept) = (session.persistent, session.uncommitted > 0);
+        let (mut published, wanted) = self.route(message);
+        let kept = published.history
+            || published.message.retain
+            || (qos != QoS::AtMostOnce && (wanted || behind_kept));
+        if !kept {
+            self.take_live(now, conn, packet_id, Arc::new(published));
+            return;
+        }
+        if self.poisoned.is_some() {
+            self.refuse_stored(now, conn, qos);
+            return;
+        }
+        if qos == QoS::ExactlyOnce && persistent {
+            published.inbound_packet_id = Some(packet_id);
+        }
+        let bytes = append_cost(&published);
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let pending = if qos == QoS::AtMostOnce {
+            Pending::Quiet { bytes }
+        } else {
+            session.uncommitted += 1;
+            if qos == QoS::ExactlyOnce {
+                session.inbound.insert(packet_id, Inbound::Storing);
+            } else {
+                session.unacknowledged += 1;
+            }
+            Pending::Publish {
+                conn,
+                packet_id,
+                qos,
+                bytes,
+            }
+        };
+        self.append_message(Arc::new(published), pending);
+    }
+
+    /// The journal takes nothing: nothing is acknowledged that should be stored.
+    fn refuse_stored(&mut self, now: Now, conn: ConnId, qos: QoS) {
+        if qos != QoS::AtMostOnce {
+            let text =
+                "the message store failed; nothing is acknowledged until the broker restarts";
+            self.disconnect(now, conn, ReasonCode::ImplementationSpecificError, text);
+        }
+    }
+
+    /// A message that is not kept: deliver, forward, acknowledge.
+    fn take_live(&mut self, now: Now, conn: ConnId, packet_id: u16, published: Arc<Published>) {
+        let qos = published.message.qos;
+        let (anyone, forwarded) = self.spread(now, &published);
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if let Some(number) = forwarded.filter(|_| qos != QoS::AtMostOnce) {
+            session.last_forward = number;
+        }
+        let reason = if anyone || forwarded.is_some() {
+            ReasonCode::Success
+        } else {
+            ReasonCode::NoMatchingSubscribers
+        };
+        let ack = session.ack(packet_id, reason, Vec::new());
+        let packet = match qos {
+            QoS::AtMostOnce => return,
+            QoS::AtLeastOnce => Packet::PubAck(ack),
+            QoS::ExactlyOnce => {
+                session
+                    .inbound
+                    .insert(packet_id, Inbound::Received { durable: false });
+                Packet::PubRec(ack)
+            }
+        };
+        self.send(conn, &packet);
+    }
+
+    /// Delivers a message that is not kept, here and in the shards that want it. Gives whether
+    /// anyone here gets it, and the number of the batch that carries it elsewhere.
+    fn spread(&mut self, now: Now, published: &Arc<Published>) -> (bool, Option<u64>) {
+        let anyone = self.deliver_live(now, published);
+        let mut others = Vec::new();
+        self.peers
+            .interest
+            .for_each_match(&published.message.topic, |shard| others.push(*shard));
+        others.sort_unstable();
+        others.dedup();
+        let mut number = None;
+        for shard in others {
+            number = Some(self.peers.forward(shard, published.clone()));
+        }
+        (anyone, number)
+    }
+
+    /// Stream and history of a message by its topic's rule, and whether a session with a record
+    /// wants it.
+    fn route(&mut self, mut message: Message) -> (Published, bool) {
+        let known = self
+            .last_route
+            .take()
+            .filter(|route| route.topic == message.topic);
+        let mut route = known.unwrap_or_else(|| {
+            let decision = self.rules.decide(&message.topic);
+            let stream = if *decision.stream == *message.topic {
+                message.topic.clone()
+            } else {
+                Arc::from(&*decision.stream)
+            };
+            Route {
+                topic: message.topic.clone(),
+                stream,
+                history: decision.keep.is_some(),
+                wanted: false,
+                wanted_as_of: u64::MAX,
+            }
+        });
+        if route.wanted_as_of != self.wanted_changes {
+            route.wanted = false;
+            self.wanted
+                .for_each_match(&route.topic, |_| route.wanted = true);
+            route.wanted_as_of = self.wanted_changes;
+        }
+        message.topic = route.topic.clone();
+        let published = Published {
+            stream: route.stream.clone(),
+            seq: Seq(0),
+            history: route.history,
+            audience: Audience::Everyone,
+            inbound_packet_id: None,
+            message,
+        };
+        let wanted = route.wanted;
+        self.last_route = Some(route);
+        (published, wanted)
+    }
+
+    /// The rules changed.
+    pub(super) fn forget_route(&mut self) {
+        self.last_route = None;
+    }
+
+    /// Publishes a Will Message on behalf of a client that is gone, with its permissions.
+    pub(super) fn publish_will(&mut self, now: Now, will: WillRecord, user: &str) {
+        let identity = Identity::user(user);
+        let mut message = will.message;
+        if !self
+            .rules
+            .may_publish(&message.topic, &identity, &*self.members)
+            .is_allowed()
+        {
+            self.stats.refused_publishes += 1;
+            return;
+        }
+        message.time = now.unix_ms;
+        let (published, wanted) = self.route(message);
+        let published = Arc::new(published);
+        let qos = published.message.qos;
+        let kept =
+            published.history || published.message.retain || (wanted && qos != QoS::AtMostOnce);
+        if !kept {
+            self.spread(now, &published);
+        } else if self.poisoned.is_none() {
+            let bytes = append_cost(&published);
+            self.append_message(published, Pending::Quiet { bytes });
+        }
+    }
+}

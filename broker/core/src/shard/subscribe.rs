@@ -1,0 +1,366 @@
+//! SUBSCRIBE and UNSUBSCRIBE (§3.8, §3.10): filters of a session, in this shard and known to the
+//! others.
+//!
+//! A session with a record subscribes through the journal: the filter counts from its own entry on,
+//! so it receives no history. SUBACK leaves when the journal has it and every other shard knows.
+//! Retained messages are those set before the filter counts: what was set later comes live.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::commit::Pending;
+use super::deliver::Subscriber;
+use super::group::{Member, home_of};
+use super::peers::{Body, Then};
+use super::{ConnId, Now, Shard};
+use crate::codec::{
+    Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe,
+};
+use crate::journal::Record;
+use crate::message::{Offset, QoS};
+use crate::session::{CatchUp, NewSubscription, Subscribing, Subscription};
+use crate::state::SessionChange;
+use crate::topic::{self, FilterKind, ReplayFrom, parse_filter};
+
+impl Shard {
+    pub(super) fn handle_subscribe(&mut self, now: Now, conn: ConnId, subscribe: Subscribe) {
+        let mut work = Subscribing {
+            packet_id: subscribe.packet_id,
+            reasons: Vec::new(),
+            new: Vec::new(),
+        };
+        for filter in &subscribe.filters {
+            match self.judge_filter(conn, filter, subscribe.subscription_id, work.new.len()) {
+                Ok(new) => {
+                    work.reasons.push(granted(new.subscription.qos));
+                    work.new.push(new);
+                }
+                Err(reason) => work.reasons.push(reason),
+            }
+        }
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let records: Vec<_> = work.new.iter().map(|n| n.subscription.record()).collect();
+        let through_journal = session.persistent && !records.is_empty();
+        let client_id = session.client.id.clone();
+        session.subscribing.push_back(work);
+        if !through_journal {
+            self.activate_subscribe(now, conn);
+            return;
+        }
+        session.uncommitted += 1;
+        let last = records.len() - 1;
+        for (index, record) in records.into_iter().enumerate() {
+            let pending = if index == last {
+                Pending::Subscribed { conn }
+            } else {
+                Pending::Quiet { bytes: 0 }
+            };
+            let change = SessionChange::Subscribed(record);
+            self.append(
+                Record::Session {
+                    client_id: client_id.clone(),
+                    change,
+                },
+                pending,
+            );
+        }
+    }
+
+    /// Syntax, limits and permission of one filter.
+    fn judge_filter(
+        &self,
+        conn: ConnId,
+        filter: &SubscribeFilter,
+        subscription_id: Option<u32>,
+        more: usize,
+    ) -> Result<NewSubscription, ReasonCode> {
+        let session = self.session(conn).ok_or(ReasonCode::UnspecifiedError)?;
+        let kind = parse_filter(&filter.filter).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+        let (plain, kept_as, shared, replay) = match kind {
+            FilterKind::Plain(plain) => (plain, plain, false, None),
+            FilterKind::Shared { filter: plain, .. } => (plain, filter.filter.as_str(), true, None),
+            FilterKind::Replay {
+                from,
+                filter: plain,
+            } => (plain, plain, false, Some(from)),
+        };
+        if session.subscriptions.len() + more >= self.options.max_subscriptions as usize {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        let identity = &session.client.identity;
+        if !self
+            .rules
+            .may_subscribe(plain, identity, &*self.members)
+            .is_allowed()
+        {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        Ok(NewSubscription {
+            subscription: Subscription {
+                filter: kept_as.into(),
+                qos: filter.qos,
+                no_local: filter.no_local,
+                retain_as_published: filter.retain_as_published,
+                subscription_id,
+                since: self.position,
+                shared,
+                replaying: replay.is_some(),
+            },
+            replay,
+            retain_handling: filter.retain_handling,
+        })
+    }
+
+    /// The filters of the oldest SUBSCRIBE count from here on.
+    pub(super) fn activate_subscribe(&mut self, now: Now, conn: ConnId) {
+        let position = self.position;
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let Some(mut work) = session.subscribing.pop_front() else {
+            return;
+        };
+        let mut keys = Vec::with_capacity(work.new.len());
+        let mut adding = Vec::with_capacity(work.new.len());
+        for new in &mut work.new {
+            let existing = session.find_subscription(&new.subscription.filter);
+            new.subscription.since = match existing {
+                Some((_, old)) if !old.replaying => old.since,
+                _ => position,
+            };
+            adding.push((new.subscription.clone(), existing.is_none()));
+        }
+        let ticket = self.peers.new_ticket(Then::ConnAck {
+            conn,
+            present: false,
+        });
+        for (subscription, is_new) in adding {
+            if let Some(key) = self.add_subscription(conn, subscription, ticket) {
+                keys.push((key, is_new));
+            }
+        }
+        self.peers.set_then(
+            ticket,
+            Then::SubAck {
+                conn,
+                work,
+                keys,
+                position,
+            },
+        );
+        self.close_ticket(now, ticket);
+    }
+
+    /// Adds a filter to a session and to everything that finds it there.
+    pub(super) fn add_subscription(
+        &mut self,
+        conn: ConnId,
+        subscription: Subscription,
+        ticket: u64,
+    ) -> Option<u32> {
+        let session = self.sessions.get_mut(conn)?;
+        let filter = subscription.filter.clone();
+        let member = subscription.shared.then_some(Member {
+            shard: self.options.id,
+            conn,
+            qos: subscription.qos,
+            persistent: session.persistent,
+        });
+        let (key, replaced) = session.subscribe(subscription);
+        self.memo.forget();
+        if let Some(member) = member {
+            let home = home_of(&filter, self.options.shards);
+            self.peers.await_answer(ticket);
+            self.peers.send(
+                home,
+                Body::GroupJoin {
+                    filter,
+                    member,
+                    ticket,
+                },
+            );
+            return Some(key);
+        }
+        if replaced.is_none() {
+            self.tree.insert(&filter, Subscriber::Session { conn, key });
+            self.peers.add_interest(&filter, ticket);
+        }
+        Some(key)
+    }
+
+    /// Takes a filter out of everything that finds it.
+    pub(super) fn drop_subscription(
+        &mut self,
+        conn: ConnId,
+        key: u32,
+        subscription: &Subscription,
+    ) {
+        self.memo.forget();
+        let filter = &subscription.filter;
+        if subscription.shared {
+            let home = home_of(filter, self.options.shards);
+            self.peers.send(
+                home,
+                Body::GroupLeave {
+                    filter: filter.clone(),
+                    conn,
+                },
+            );
+        } else {
+            self.tree.remove(filter, &Subscriber::Session { conn, key });
+            self.peers.remove_interest(filter);
+        }
+    }
+
+    /// Everybody knows the filters: SUBACK, then what was retained or is history.
+    pub(super) fn finish_subscribe(
+        &mut self,
+        _now: Now,
+        conn: ConnId,
+        work: Subscribing,
+        keys: &[(u32, bool)],
+        position: Offset,
+    ) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if session.stage == crate::session::Stage::Closing {
+            return;
+        }
+        let mut catch_ups = VecDeque::new();
+        for (new, (key, is_new)) in work.new.iter().zip(keys) {
+            let filter = &new.subscription.filter;
+            if let Some(from) = new.replay {
+                catch_ups.extend(self.start_replay(*key, filter, from));
+            } else if !new.subscription.shared && wants_retained(new.retain_handling, *is_new) {
+                catch_ups.extend(self.find_retained(*key, filter, position));
+            }
+        }
+        let ack = SubAck {
+            packet_id: work.packet_id,
+            reasons: work.reasons,
+            reason_string: None,
+            user: Vec::new(),
+        };
+        self.send(conn, &Packet::SubAck(ack));
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.catch_ups.append(&mut catch_ups);
+        }
+        self.wake_reader(conn);
+    }
+
+    fn start_replay(&mut self, key: u32, filter: &str, from: ReplayFrom) -> Option<CatchUp> {
+        let next = match self.journal.locate(filter, from) {
+            Ok(next) => next,
+            Err(error) => {
+                self.read_failed(&error);
+                self.position
+            }
+        };
+        Some(CatchUp::Replay {
+            subscription: key,
+            from,
+            next,
+            page: VecDeque::new(),
+            page_next: next,
+        })
+    }
+
+    fn find_retained(&self, key: u32, filter: &str, before: Offset) -> Option<CatchUp> {
+        let mut topics = VecDeque::new();
+        self.state
+            .for_each_retained(filter, before, &mut |retained| {
+                topics.push_back(retained.published.message.topic.clone());
+            });
+        topics.extend(
+            self.system
+                .keys()
+                .filter(|t| topic::matches(filter, t))
+                .cloned(),
+        );
+        (!topics.is_empty()).then_some(CatchUp::Retained {
+            subscription: key,
+            topics,
+            before,
+        })
+    }
+
+    pub(super) fn handle_unsubscribe(&mut self, conn: ConnId, unsubscribe: &Unsubscribe) {
+        let packet_id = unsubscribe.packet_id;
+        let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
+        let mut removed: Vec<Arc<str>> = Vec::new();
+        for filter in &unsubscribe.filters {
+            let filter = match parse_filter(filter) {
+                Ok(FilterKind::Replay { filter, .. }) => filter,
+                _ => filter.as_str(),
+            };
+            let Some(session) = self.sessions.get_mut(conn) else {
+                return;
+            };
+            match session.unsubscribe(filter) {
+                Some((key, subscription)) => {
+                    self.drop_subscription(conn, key, &subscription);
+                    removed.push(subscription.filter);
+                    reasons.push(ReasonCode::Success);
+                }
+                None => reasons.push(ReasonCode::NoSubscriptionExisted),
+            }
+        }
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let Some(last) = removed.len().checked_sub(1).filter(|_| session.persistent) else {
+            self.send_unsuback(conn, packet_id, reasons);
+            return;
+        };
+        session.uncommitted += 1;
+        let client_id = session.client.id.clone();
+        for (index, filter) in removed.into_iter().enumerate() {
+            let pending = if index == last {
+                Pending::Unsubscribed {
+                    conn,
+                    packet_id,
+                    reasons: std::mem::take(&mut reasons),
+                }
+            } else {
+                Pending::Quiet { bytes: 0 }
+            };
+            let change = SessionChange::Unsubscribed { filter };
+            self.append(
+                Record::Session {
+                    client_id: client_id.clone(),
+                    change,
+                },
+                pending,
+            );
+        }
+    }
+
+    pub(super) fn send_unsuback(&mut self, conn: ConnId, packet_id: u16, reasons: Vec<ReasonCode>) {
+        let ack = UnsubAck {
+            packet_id,
+            reasons,
+            reason_string: None,
+            user: Vec::new(),
+        };
+        self.send(conn, &Packet::UnsubAck(ack));
+    }
+}
+
+const fn granted(qos: QoS) -> ReasonCode {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::Success,
+        QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+    }
+}
+
+const fn wants_retained(handling: RetainHandling, is_new: bool) -> bool {
+    match handling {
+        RetainHandling::SendAtSubscribe => true,
+        RetainHandling::SendIfNew => is_new,
+        RetainHandling::DoNotSend => false,
+    }
+}
