@@ -57,6 +57,15 @@ pub struct ConnAckProperties {
 }
 
 impl ConnAck {
+    /// The answer to a CONNECT that is not accepted.
+    pub fn refusal(reason: ReasonCode) -> Self {
+        Self {
+            session_present: false,
+            reason,
+            properties: ConnAckProperties::default(),
+        }
+    }
+
     pub(super) fn read(version: Version, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let flags = reader.u8()?;
         let code = if version == Version::V5 {

@@ -308,7 +308,7 @@ impl Session {
             .get_or_insert_with(|| {
                 self.subscriptions
                     .values()
-                    .filter(|s| !s.shared && !s.replaying && s.qos != QoS::AtMostOnce)
+                    .filter(|s| !s.shared && s.qos != QoS::AtMostOnce)
                     .map(|s| s.filter.clone())
                     .collect()
             })

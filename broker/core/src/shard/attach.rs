@@ -175,12 +175,8 @@ impl Shard {
     }
 
     /// CONNACK with a refusal, and close.
-    fn refuse(&mut self, conn: ConnId, reason: ReasonCode) {
-        let ack = ConnAck {
-            session_present: false,
-            reason,
-            properties: ConnAckProperties::default(),
-        };
+    pub(super) fn refuse(&mut self, conn: ConnId, reason: ReasonCode) {
+        let ack = ConnAck::refusal(reason);
         self.send(conn, &Packet::ConnAck(ack));
         if let Some(session) = self.sessions.get_mut(conn) {
             session.stage = Stage::Closing;
@@ -199,6 +195,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
+        if session.stage != Stage::Attaching {
+            return;
+        }
         let expiry_s = session.expiry_s;
         if record.is_none() && expiry_s == 0 {
             self.finish_opening(now, conn);

@@ -356,7 +356,15 @@ impl Shard {
             let release = session.ack(packet_id, crate::codec::ReasonCode::Success, Vec::new());
             session.write(&Packet::PubRel(release));
         }
+        let mut taken_over = Vec::new();
         for staged in publishes {
+            // From here on the session answers for it, also after a crash.
+            if let Some(exchange) = session.window.find(staged.packet_id)
+                && let Origin::Group { filter, assignment } =
+                    std::mem::replace(&mut exchange.origin, Origin::Own)
+            {
+                taken_over.push((filter, assignment));
+            }
             let sent = session.write_publish(
                 now.unix_ms,
                 &staged.published,
@@ -370,6 +378,9 @@ impl Shard {
                 Offered::Sent => self.stats.messages_sent += 1,
                 _ => session.window.abandon(staged.packet_id),
             }
+        }
+        for (filter, assignment) in taken_over {
+            self.acknowledge_shared(filter, assignment);
         }
         self.announce(conn);
     }

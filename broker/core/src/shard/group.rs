@@ -71,6 +71,8 @@ pub(super) struct Groups {
     by_key: HashMap<u32, Group>,
     keys: HashMap<Arc<str>, u32>,
     next_key: u32,
+    /// Groups that may have something to read and a member with room.
+    awake: VecDeque<u32>,
 }
 
 impl Groups {
@@ -99,9 +101,23 @@ pub(super) fn home_of(filter: &str, shards: u16) -> ShardId {
 }
 
 impl Shard {
-    pub(super) fn join_group(&mut self, filter: &Arc<str>, member: Member) {
+    /// A group reads on when the input was handled: only then `position` is behind its message.
+    fn wake_group(&mut self, key: u32) {
+        self.groups.awake.push_back(key);
+    }
+
+    pub(super) fn next_awake_group(&mut self) -> Option<u32> {
+        self.groups.awake.pop_front()
+    }
+
+    pub(super) fn join_group(&mut self, filter: &Arc<str>, member: Member, ticket: u64) {
         if !self.groups.keys.contains_key(filter) {
             self.make_group(filter);
+            let plain: Arc<str> = plain_filter(filter).into();
+            self.peers.add_interest(&plain, ticket);
+        } else {
+            let plain: Arc<str> = plain_filter(filter).into();
+            self.peers.confirm_interest(&plain, ticket);
         }
         let Some(group) = self.groups.find(filter) else {
             return;
@@ -115,7 +131,7 @@ impl Shard {
             blocked: false,
         });
         let key = group.key;
-        self.group_reads_on(key);
+        self.wake_group(key);
     }
 
     fn make_group(&mut self, filter: &Arc<str>) {
@@ -150,8 +166,6 @@ impl Shard {
         let plain: Arc<str> = plain_filter(filter).into();
         self.tree.insert(&plain, Subscriber::Group(key));
         self.memo.forget();
-        let ticket = 0;
-        self.peers.add_interest(&plain, ticket);
     }
 
     pub(super) fn leave_group(&mut self, filter: &str, shard: ShardId, conn: ConnId) {
@@ -181,7 +195,7 @@ impl Shard {
         if empty {
             self.close_group(key);
         } else {
-            self.group_reads_on(key);
+            self.wake_group(key);
         }
     }
 
@@ -236,7 +250,7 @@ impl Shard {
                 self.append_message(only_for(published, vec![name]), pending);
             }
         }
-        self.group_reads_on(key);
+        self.wake_group(key);
     }
 
     pub(super) fn group_spill_committed(&mut self, filter: &str) {
@@ -245,7 +259,7 @@ impl Shard {
         };
         group.spills = group.spills.saturating_sub(1);
         let key = group.key;
-        self.group_reads_on(key);
+        self.wake_group(key);
     }
 
     /// Gives a message to the next member with room; false if none has.
@@ -344,7 +358,7 @@ impl Shard {
             }
         }
         let key = group.key;
-        self.group_reads_on(key);
+        self.wake_group(key);
     }
 
     pub(super) fn group_acked(&mut self, filter: &str, number: u64) {
@@ -355,11 +369,11 @@ impl Shard {
             group.progressed |= assignment.offset.is_some();
         }
         let key = group.key;
-        self.group_reads_on(key);
+        self.wake_group(key);
     }
 
     /// Assigns what came back, then what the journal has, until no member has room.
-    fn group_reads_on(&mut self, key: u32) {
+    pub(super) fn group_reads_on(&mut self, key: u32) {
         self.retry_returned(key);
         let position = self.position;
         while let Some(group) = self.groups.by_key.get_mut(&key) {

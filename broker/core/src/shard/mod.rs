@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::codec::{Disconnect, Packet, ReasonCode, Version};
+use crate::codec::{ConnAck, Disconnect, Packet, ReasonCode, Version};
 use crate::journal::{Append, Batch, Journal, Published, Record, ShardId};
 use crate::message::{Offset, UnixMillis};
 use crate::rules::{Membership, Rules};
@@ -343,7 +343,7 @@ impl Shard {
     pub fn handle_input(&mut self, now: Now, input: Input) {
         match input {
             Input::Committed(batch) => self.handle_committed(now, &batch),
-            Input::JournalPoisoned(cause) => self.poisoned = Some(cause),
+            Input::JournalPoisoned(cause) => self.handle_poisoned(cause),
             Input::FromShard { shard, message } => self.handle_peer(now, shard, message),
             Input::Disconnected { conn } => self.handle_disconnected(now, conn),
             Input::System { topic, payload } => self.handle_system(now, topic, payload),
@@ -413,6 +413,9 @@ impl Shard {
 
     /// Hands a record to the journal; `pending` says what goes on when it comes back.
     fn append(&mut self, record: Record, pending: Pending) {
+        if self.poisoned.is_some() {
+            return;
+        }
         if let Record::Session { client_id, .. } = &record {
             *self.unsettled.entry(client_id.clone()).or_default() += 1;
         }
@@ -454,7 +457,11 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        if session.client.version == Version::V5 && reason != ReasonCode::Success {
+        if self.openings.contains_key(&conn) {
+            session.write(&Packet::ConnAck(ConnAck::refusal(
+                ReasonCode::ServerUnavailable,
+            )));
+        } else if session.client.version == Version::V5 && reason != ReasonCode::Success {
             let mut disconnect = Disconnect::new(reason);
             disconnect.reason_string = text.filter(|_| session.client.problem_information);
             session.write(&Packet::Disconnect(disconnect));

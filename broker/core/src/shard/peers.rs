@@ -77,6 +77,11 @@ pub(super) enum Then {
         conn: ConnId,
         present: bool,
     },
+    /// Every shard knows the filter of a group: the joining shard may say so.
+    GroupJoined {
+        shard: ShardId,
+        ticket: u64,
+    },
     SubAck {
         conn: ConnId,
         work: Subscribing,
@@ -227,6 +232,14 @@ impl Peers {
         self.tickets.remove(&ticket).map(|(_, then)| then)
     }
 
+    /// A filter that this shard had already changed, or one that another shard keeps: the answers
+    /// tell that the others have come as far as this shard.
+    pub fn confirm_interest(&mut self, filter: &Arc<str>, ticket: u64) {
+        if self.own.contains_key(filter) {
+            self.tell_others(filter, true, ticket);
+        }
+    }
+
     /// A session or group here has `filter`: the other shards are to forward what matches.
     pub fn add_interest(&mut self, filter: &Arc<str>, ticket: u64) {
         if self.shards == 1 {
@@ -335,8 +348,12 @@ impl Shard {
                 member,
                 ticket,
             } => {
-                self.join_group(&filter, member);
-                self.peers.send(from, Body::Done { ticket });
+                let joined = self.peers.new_ticket(Then::GroupJoined {
+                    shard: from,
+                    ticket,
+                });
+                self.join_group(&filter, member, joined);
+                self.close_ticket(now, joined);
             }
             Body::GroupLeave { filter, conn } => self.leave_group(&filter, from, conn),
             Body::GroupDeliver {
@@ -364,6 +381,9 @@ impl Shard {
     pub(super) fn close_ticket(&mut self, now: Now, ticket: u64) {
         match self.peers.answer_ticket(ticket) {
             Some(Then::ConnAck { conn, present }) => self.go_online(now, conn, present),
+            Some(Then::GroupJoined { shard, ticket }) => {
+                self.peers.send(shard, Body::Done { ticket });
+            }
             Some(Then::SubAck {
                 conn,
                 work,

@@ -51,15 +51,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return Taken::Done;
         };
-        if publish.qos != QoS::AtMostOnce {
-            if self.pending_bytes > self.options.append_queue_bytes {
-                return Taken::Wait;
-            }
-            if session.last_forward > 0 && !self.peers.is_forwarded(session.last_forward) {
-                // Receivers in other shards may yet put the earlier message into the journal; this
-                // one must not be there before it.
-                return Taken::Wait;
-            }
+        if self.pending_bytes > self.options.append_queue_bytes && publish.qos != QoS::AtMostOnce {
+            return Taken::Wait;
         }
         let topic = match session.resolve_alias(publish, self.options.topic_alias_maximum) {
             Ok(topic) => topic,
@@ -73,7 +66,6 @@ impl Shard {
                 return Taken::Done;
             }
         };
-        self.stats.messages_received += 1;
         let packet_id = publish.packet_id.unwrap_or(0);
         if let Err(reason) = self.admit(conn, publish.qos, packet_id) {
             if let Some(reason) = reason {
@@ -110,8 +102,9 @@ impl Shard {
             },
             time: now.unix_ms,
         };
-        self.take_message(now, conn, packet_id, message);
-        Taken::Done
+        let taken = self.take_message(now, conn, packet_id, message);
+        self.stats.messages_received += u64::from(taken == Taken::Done);
+        taken
     }
 
     /// Receive Maximum, and QoS 2 messages that came before. `Err(None)`: nothing more to do.
@@ -166,30 +159,39 @@ impl Shard {
         self.send(conn, &packet);
     }
 
-    fn take_message(&mut self, now: Now, conn: ConnId, packet_id: u16, message: Message) {
+    fn take_message(&mut self, now: Now, conn: ConnId, packet_id: u16, message: Message) -> Taken {
         let qos = message.qos;
         let Some(session) = self.sessions.get(conn) else {
-            return;
+            return Taken::Done;
         };
         let (persistent, behind_kept) = (session.persistent, session.uncommitted > 0);
+        let last_forward = session.last_forward;
         let (mut published, wanted) = self.route(message);
         let kept = published.history
             || published.message.retain
             || (qos != QoS::AtMostOnce && (wanted || behind_kept));
         if !kept {
             self.take_live(now, conn, packet_id, Arc::new(published));
-            return;
+            return Taken::Done;
         }
         if self.poisoned.is_some() {
             self.refuse_stored(now, conn, qos);
-            return;
+            return Taken::Done;
+        }
+        // The publisher waits for the journal; and receivers in other shards may yet put an earlier
+        // message that is not kept into the journal: this one must not be there before it.
+        let overtakes = last_forward > 0 && !self.peers.is_forwarded(last_forward);
+        if self.pending_bytes > self.options.append_queue_bytes
+            || (overtakes && qos != QoS::AtMostOnce)
+        {
+            return Taken::Wait;
         }
         if qos == QoS::ExactlyOnce && persistent {
             published.inbound_packet_id = Some(packet_id);
         }
         let bytes = append_cost(&published);
         let Some(session) = self.sessions.get_mut(conn) else {
-            return;
+            return Taken::Done;
         };
         let pending = if qos == QoS::AtMostOnce {
             Pending::Quiet { bytes }
@@ -208,6 +210,7 @@ impl Shard {
             }
         };
         self.append_message(Arc::new(published), pending);
+        Taken::Done
     }
 
     /// The journal takes nothing: nothing is acknowledged that should be stored.

@@ -47,6 +47,10 @@ impl Shard {
             if self.handle_local(now) {
                 continue;
             }
+            if let Some(group) = self.next_awake_group() {
+                self.group_reads_on(group);
+                continue;
+            }
             let Some(conn) = self.readers.pop_front() else {
                 return;
             };
@@ -217,8 +221,9 @@ impl Shard {
         let own_echo = message.publisher.client_id == session.client.id;
         let mut found: Option<(QoS, bool, Vec<u32>)> = None;
         for s in session.subscriptions.values() {
+            let from_history = s.replaying && entry.published.audience == Audience::Everyone;
             if s.shared
-                || s.replaying
+                || from_history
                 || s.since > entry.offset
                 || (s.no_local && own_echo)
                 || !topic::matches(&s.filter, &message.topic)

@@ -186,6 +186,8 @@ impl Shard {
         if replaced.is_none() {
             self.tree.insert(&filter, Subscriber::Session { conn, key });
             self.peers.add_interest(&filter, ticket);
+        } else {
+            self.peers.confirm_interest(&filter, ticket);
         }
         Some(key)
     }

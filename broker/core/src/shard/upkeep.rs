@@ -155,6 +155,21 @@ impl Shard {
         self.append(Record::Session { client_id, change }, pending);
     }
 
+    /// The journal takes nothing any more: what waited for it waits in vain.
+    pub(super) fn handle_poisoned(&mut self, cause: Arc<str>) {
+        self.batch.clear();
+        self.pending.clear();
+        self.pending_bytes = 0;
+        self.unsettled.clear();
+        self.held_openings.clear();
+        self.poisoned = Some(cause);
+        let opening: Vec<ConnId> = self.openings.keys().copied().collect();
+        for conn in opening {
+            self.refuse(conn, ReasonCode::ServerUnavailable);
+        }
+        self.resume_paused();
+    }
+
     /// A value of the `$SYS` tree.
     pub(super) fn handle_system(&mut self, now: Now, topic: Arc<str>, payload: Bytes) {
         self.system.insert(topic.clone(), payload.clone());
