@@ -5,6 +5,7 @@ mod refused_connect;
 mod refused_packets;
 mod refused_properties;
 mod round_trip;
+mod round_trip_publish;
 mod sizes;
 
 use super::{DecodeError, Packet, Version, decode};
