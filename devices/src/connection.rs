@@ -86,6 +86,7 @@ pub fn open(behaviour: &Behaviour, identity: &Identity) -> (Requests, Events) {
         inner,
         ready: VecDeque::new(),
         in_flight: VecDeque::new(),
+        usable: false,
     };
     (requests, events)
 }
@@ -220,9 +221,17 @@ pub struct Events {
     ready: VecDeque<Happening>,
     /// Packet Identifiers written and not settled, oldest first.
     in_flight: VecDeque<u16>,
+    usable: bool,
 }
 
 impl Events {
+    /// True from CONNACK until the connection is found to be gone, which may be some happenings
+    /// before [`Happening::Lost`]. What is given to [`Requests`] while this is false waits in the
+    /// library and is not part of what a resumed or lost session means for the caller's messages.
+    pub const fn is_usable(&self) -> bool {
+        self.usable
+    }
+
     /// The next happening; connects first if there is no connection. Not cancel-safe while
     /// connecting: a dropped future starts again.
     pub async fn next(&mut self) -> Happening {
@@ -232,8 +241,13 @@ impl Events {
             }
             match &mut self.inner {
                 Inner::V311(events) => match events.poll().await {
-                    Ok(event) => self.ready.extend(from_v311(event)),
+                    Ok(event) => {
+                        let happening = from_v311(event);
+                        self.usable |= matches!(happening, Some(Happening::Connected { .. }));
+                        self.ready.extend(happening);
+                    }
                     Err(e) => {
+                        self.usable = false;
                         let before = std::mem::take(&mut events.state.events);
                         self.ready.extend(before.into_iter().filter_map(from_v311));
                         let reason = e.to_string();
@@ -241,8 +255,13 @@ impl Events {
                     }
                 },
                 Inner::V5(events) => match events.poll().await {
-                    Ok(event) => self.ready.extend(from_v5(event)),
+                    Ok(event) => {
+                        let happening = from_v5(event);
+                        self.usable |= matches!(happening, Some(Happening::Connected { .. }));
+                        self.ready.extend(happening);
+                    }
                     Err(e) => {
+                        self.usable = false;
                         let before = std::mem::take(&mut events.state.events);
                         self.ready.extend(before.into_iter().filter_map(from_v5));
                         let reason = e.to_string();

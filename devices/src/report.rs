@@ -45,6 +45,8 @@ pub enum Count {
     FailedConnects,
     /// Commands received.
     Commands,
+    /// PUBLISH packets that left though no message was waiting to: a defect if it is not 0.
+    Unexpected,
     /// Sensors connected at the moment (goes up and down).
     Online,
 }
@@ -129,6 +131,7 @@ impl Score {
             reconnects: self.get(Count::Reconnects),
             failed_connects: self.get(Count::FailedConnects),
             commands: self.get(Count::Commands),
+            unexpected: self.get(Count::Unexpected),
             latency,
         }
     }
@@ -180,6 +183,8 @@ pub struct Report {
     pub failed_connects: u64,
     /// Commands received.
     pub commands: u64,
+    /// PUBLISH packets that left without being asked for: sent twice by a defect in the client.
+    pub unexpected: u64,
     /// Acknowledgement latency; absent if nothing was acknowledged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
@@ -230,6 +235,13 @@ impl fmt::Display for Report {
             self.reconnects, self.connects, self.failed_connects
         )?;
         writeln!(f, "  commands       {:>10}", self.commands)?;
+        if self.unexpected > 0 {
+            writeln!(
+                f,
+                "  unexpected     {:>10}   sent twice by a defect",
+                self.unexpected
+            )?;
+        }
         if let Some(l) = self.latency {
             writeln!(
                 f,

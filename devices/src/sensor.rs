@@ -9,6 +9,7 @@
 //! * `interval` with a time span (`500ms`) or a number of milliseconds changes the pace;
 //! * `identify` is answered on `device/{device}/telemetry/identify` with a JSON description.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
-use crate::connection::{self, Backoff, Happening, Identity, Requests};
+use crate::connection::{self, Backoff, Events, Happening, Identity, Requests};
 use crate::outbox::{Outbox, Outgoing, Written};
 use crate::report::{Count, Score};
 use crate::scenario::{Behaviour, End};
@@ -63,7 +64,29 @@ pub struct Sensor {
     walk: TemperatureWalk,
     noise: Noise,
     taken: u64,
+    pace: Pace,
+    phase: Phase,
+    link: Link,
+}
+
+/// When readings are due. What "due" means is independent of how long publishing takes, so the
+/// rate holds.
+struct Pace {
     interval: Duration,
+    /// Where the next reading would be without jitter.
+    base: Instant,
+    due: Instant,
+    /// No reading is taken from here on.
+    end: Option<Instant>,
+}
+
+/// What the sensor remembers of its connection.
+struct Link {
+    online: bool,
+    connections: u64,
+    backoff: Backoff,
+    /// To be waited for before the next attempt.
+    pause: Duration,
 }
 
 /// Where the sensor stands between being started and being gone.
@@ -91,7 +114,19 @@ impl Sensor {
             walk: TemperatureWalk::new(seed),
             noise: Noise::new(!seed),
             taken: 0,
-            interval: behaviour.interval,
+            pace: Pace {
+                interval: behaviour.interval,
+                base: Instant::now(),
+                due: Instant::now(),
+                end: None,
+            },
+            phase: Phase::Measuring,
+            link: Link {
+                online: false,
+                connections: 0,
+                backoff: Backoff::new(),
+                pause: Duration::ZERO,
+            },
             behaviour,
         }
     }
@@ -99,111 +134,85 @@ impl Sensor {
     /// Runs until the scenario's end or until `stop` turns true, then drains and disconnects.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let (requests, mut events) = connection::open(&self.behaviour, &self.identity);
-        let mut phase = Phase::Measuring;
-        let mut backoff = Backoff::new();
-        let mut pause = Duration::ZERO;
-        let mut connections: u64 = 0;
-        let mut online = false;
-        // What "due" means is independent of how long publishing takes, so the rate holds.
-        let mut base = Instant::now();
-        let mut due = base + self.jitter();
-        let end = match self.behaviour.end {
-            End::After(duration) => Some(base + duration),
-            End::Count(_) | End::Never => None,
-        };
-
-        loop {
-            let happening = {
-                let next = async {
-                    sleep(pause).await;
-                    events.next().await
-                };
-                tokio::pin!(next);
-                loop {
-                    if phase == Phase::Measuring && self.is_done(end) {
-                        phase = self.drain();
-                    }
-                    if let Phase::Draining(until) = phase
-                        && self.outbox.is_empty()
-                    {
-                        if !online || !requests.disconnect() {
-                            break None;
-                        }
-                        phase = Phase::Leaving(until.min(Instant::now() + GOODBYE));
-                    }
-                    if online {
-                        self.hand_over(&requests);
-                    }
-                    tokio::select! {
-                        happening = &mut next => break Some(happening),
-                        () = sleep_until(due), if phase == Phase::Measuring => {
-                            if end.is_none_or(|end| due < end) {
-                                self.take_reading();
-                                base = self.next_base(base);
-                                due = base + self.jitter();
-                            }
-                        }
-                        () = sleep_until(end.unwrap_or(due)), if end.is_some() && phase == Phase::Measuring => {}
-                        () = stopped(&mut stop), if phase == Phase::Measuring => phase = self.drain(),
-                        () = phase.deadline(), if phase != Phase::Measuring => break None,
-                    }
-                }
-            };
-            let Some(happening) = happening else { break };
-            pause = Duration::ZERO;
-            match happening {
-                Happening::Connected { session_present } => {
-                    connections += 1;
-                    online = true;
-                    backoff.reset();
-                    self.connected(&requests, connections, session_present);
-                    if phase == Phase::Measuring {
-                        self.notice(self.identity.state_topic.clone(), true, b"online".to_vec());
-                    }
-                }
-                Happening::Lost { reason } => {
-                    if online {
-                        self.score.subtract(Count::Online);
-                        info!(device = %self.identity.device, reason, "connection lost");
-                    } else {
-                        self.score.add(Count::FailedConnects);
-                        debug!(device = %self.identity.device, reason, "cannot connect");
-                    }
-                    online = false;
-                    if matches!(phase, Phase::Leaving(_)) {
-                        break;
-                    }
-                    pause = backoff.next(&mut self.noise);
-                }
-                Happening::DisconnectWritten => break,
-                Happening::Written { packet_id } => self.written(packet_id),
-                Happening::Settled { packet_id, refused } => self.settled(packet_id, refused),
-                Happening::Message { topic, payload } => {
-                    if let Some(interval) = self.command(&topic, &payload) {
-                        // The new pace counts from now, not from the reading that was to come.
-                        self.interval = interval;
-                        base = Instant::now() + interval;
-                        due = base;
-                    }
-                }
+        self.pace.base = Instant::now();
+        self.pace.due = self.pace.base + self.jitter();
+        if let End::After(duration) = self.behaviour.end {
+            self.pace.end = Some(self.pace.base + duration);
+        }
+        while let Some(happening) = self.wait(&requests, &mut events, &mut stop).await {
+            if self.handle(happening, &requests).is_break() {
+                break;
             }
         }
-        if online {
+        if self.link.online {
             self.score.subtract(Count::Online);
         }
     }
 
-    fn is_done(&self, end: Option<Instant>) -> bool {
-        match self.behaviour.end {
-            End::Count(count) => self.taken >= count,
-            End::After(_) => end.is_some_and(|end| Instant::now() >= end),
-            End::Never => false,
+    /// Takes readings and hands messages over until something happens on the connection; `None`
+    /// when there is nothing left to wait for.
+    async fn wait(
+        &mut self,
+        requests: &Requests,
+        events: &mut Events,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Option<Happening> {
+        let usable = self.link.online && events.is_usable();
+        let pause = std::mem::take(&mut self.link.pause);
+        let next = async {
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+            events.next().await
+        };
+        tokio::pin!(next);
+        loop {
+            if self.phase == Phase::Measuring && self.is_done() {
+                self.drain();
+            }
+            if let Phase::Draining(until) = self.phase
+                && self.outbox.is_empty()
+            {
+                if !usable || !requests.disconnect() {
+                    return None;
+                }
+                self.phase = Phase::Leaving(until.min(Instant::now() + GOODBYE));
+            }
+            if usable {
+                self.hand_over(requests);
+            }
+            let measuring = self.phase == Phase::Measuring;
+            tokio::select! {
+                happening = &mut next => return Some(happening),
+                () = self.pace.next_event(), if measuring => self.take_reading_if_due(),
+                () = stopped(stop), if measuring => self.drain(),
+                () = self.phase.deadline(), if !measuring => return None,
+            }
         }
     }
 
-    fn drain(&mut self) -> Phase {
+    fn handle(&mut self, happening: Happening, requests: &Requests) -> ControlFlow<()> {
+        match happening {
+            Happening::Connected { session_present } => self.connected(requests, session_present),
+            Happening::Lost { reason } => return self.lost(&reason),
+            Happening::DisconnectWritten => return ControlFlow::Break(()),
+            Happening::Written { packet_id } => self.written(packet_id),
+            Happening::Settled { packet_id, refused } => self.settled(packet_id, refused),
+            Happening::Message { topic, payload } => self.command(&topic, &payload),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn is_done(&self) -> bool {
+        match self.behaviour.end {
+            End::Count(count) => self.taken >= count,
+            End::After(_) | End::Never => self.pace.end.is_some_and(|end| Instant::now() >= end),
+        }
+    }
+
+    fn drain(&mut self) {
         self.notice(self.identity.state_topic.clone(), true, b"offline".to_vec());
-        Phase::Draining(Instant::now() + self.behaviour.drain)
+        self.phase = Phase::Draining(Instant::now() + self.behaviour.drain);
     }
 
     /// Even around the jitter itself: readings come up to that much before or after their mean.
@@ -212,15 +221,14 @@ impl Sensor {
         self.noise.around(jitter, jitter)
     }
 
-    /// The rate holds through short delays; what lies further back is given up.
-    fn next_base(&self, base: Instant) -> Instant {
-        let next = base + self.interval;
-        let now = Instant::now();
-        if now.saturating_duration_since(next) > MAX_CATCH_UP {
-            now
-        } else {
-            next
+    fn take_reading_if_due(&mut self) {
+        let Pace { due, end, .. } = self.pace;
+        if due > Instant::now() || end.is_some_and(|end| due >= end) {
+            return;
         }
+        self.take_reading();
+        self.pace.advance();
+        self.pace.due = self.pace.base + self.jitter();
     }
 
     fn take_reading(&mut self) {
@@ -275,13 +283,16 @@ impl Sensor {
         }
     }
 
-    fn connected(&mut self, requests: &Requests, connections: u64, session_present: bool) {
+    fn connected(&mut self, requests: &Requests, session_present: bool) {
+        self.link.online = true;
+        self.link.connections += 1;
+        self.link.backoff.reset();
         self.score.add(Count::Connects);
         self.score.add(Count::Online);
-        if connections > 1 {
+        if self.link.connections > 1 {
             self.score.add(Count::Reconnects);
         }
-        debug!(device = %self.identity.device, connections, session_present, "connected");
+        debug!(device = %self.identity.device, session_present, "connected");
         if !session_present {
             self.outbox.session_lost();
         }
@@ -289,6 +300,24 @@ impl Sensor {
         if !requests.subscribe(&format!("{}#", self.command_prefix)) {
             warn!(device = %self.identity.device, "no room for the subscription, commands are missed");
         }
+        if self.phase == Phase::Measuring {
+            self.notice(self.identity.state_topic.clone(), true, b"online".to_vec());
+        }
+    }
+
+    fn lost(&mut self, reason: &str) -> ControlFlow<()> {
+        if std::mem::take(&mut self.link.online) {
+            self.score.subtract(Count::Online);
+            info!(device = %self.identity.device, reason, "connection lost");
+        } else {
+            self.score.add(Count::FailedConnects);
+            debug!(device = %self.identity.device, reason, "cannot connect");
+        }
+        if matches!(self.phase, Phase::Leaving(_)) {
+            return ControlFlow::Break(());
+        }
+        self.link.pause = self.link.backoff.next(&mut self.noise);
+        ControlFlow::Continue(())
     }
 
     fn written(&mut self, packet_id: u16) {
@@ -296,6 +325,7 @@ impl Sensor {
             Written::First { is_reading: true } => self.score.add(Count::Sent),
             Written::First { is_reading: false } | Written::Again => {}
             Written::Unknown => {
+                self.score.add(Count::Unexpected);
                 warn!(device = %self.identity.device, packet_id, "a PUBLISH left that nobody asked for");
             }
         }
@@ -317,38 +347,58 @@ impl Sensor {
         }
     }
 
-    /// Obeys a command; a new interval is returned, because the caller keeps the time.
-    fn command(&mut self, topic: &str, payload: &[u8]) -> Option<Duration> {
-        let name = topic.strip_prefix(&self.command_prefix)?;
+    fn command(&mut self, topic: &str, payload: &[u8]) {
+        let Some(name) = topic.strip_prefix(&self.command_prefix) else {
+            return;
+        };
         self.score.add(Count::Commands);
+        let device = self.identity.device.clone();
         match name {
             "interval" => match parse_interval(payload) {
                 Ok(interval) => {
-                    info!(device = %self.identity.device, ?interval, "new interval");
-                    Some(interval)
+                    info!(device, ?interval, "new interval");
+                    self.pace.change(interval);
                 }
-                Err(message) => {
-                    info!(device = %self.identity.device, message, "interval command not understood");
-                    None
-                }
+                Err(message) => info!(device, message, "interval command not understood"),
             },
             "identify" => {
-                info!(device = %self.identity.device, "identify");
+                info!(device, "identify");
                 let answer = Identification {
-                    device: &self.identity.device,
+                    device: &device,
                     readings: self.taken,
-                    interval_ms: u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX),
+                    interval_ms: u64::try_from(self.pace.interval.as_millis()).unwrap_or(u64::MAX),
                 };
                 let payload = serde_json::to_vec(&answer).unwrap_or_default();
-                let topic = format!("device/{}/telemetry/identify", self.identity.device);
-                self.notice(topic, false, payload);
-                None
+                self.notice(
+                    format!("device/{device}/telemetry/identify"),
+                    false,
+                    payload,
+                );
             }
-            other => {
-                debug!(device = %self.identity.device, other, "unknown command");
-                None
-            }
+            other => debug!(device, other, "unknown command"),
         }
+    }
+}
+
+impl Pace {
+    /// The next reading, or the end if that comes first.
+    fn next_event(&self) -> tokio::time::Sleep {
+        sleep_until(self.end.map_or(self.due, |end| end.min(self.due)))
+    }
+
+    /// The rate holds through short delays; what lies further back is given up.
+    fn advance(&mut self) {
+        let next = self.base + self.interval;
+        let now = Instant::now();
+        let too_late = now.saturating_duration_since(next) > MAX_CATCH_UP;
+        self.base = if too_late { now } else { next };
+    }
+
+    /// A new pace counts from now, not from the reading that was to come.
+    fn change(&mut self, interval: Duration) {
+        self.interval = interval;
+        self.base = Instant::now() + interval;
+        self.due = self.base;
     }
 }
 

@@ -108,6 +108,7 @@ fn assert_all_acknowledged(report: &Report, readings: u64) {
         (readings, readings, readings),
         "{report}"
     );
+    assert_eq!(report.unexpected, 0, "{report}");
     assert!(report.latency.is_some_and(|l| l.p50_us <= l.max_us));
 }
 
