@@ -217,7 +217,7 @@ export class Chat {
       if (cid === null || sending.has(cid)) continue
       const { room, name } = this.options
       const properties = { payloadFormatIndicator: true, userProperties: { cid } }
-      client.publish(messageTopic(room, name), text, { qos: 1, properties }, noted)
+      client.publish(messageTopic(room, name), text, { qos: 1, properties })
       this.underWay.set(client.getLastMessageId(), cid)
     }
   }
@@ -249,9 +249,6 @@ export class Chat {
     if (change !== null) this.typingTimer = window.setTimeout(() => this.showTyping(), change - now)
   }
 }
-
-/** Acknowledgements are handled where they arrive, with their properties. */
-function noted(): void {}
 
 function sentence(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
