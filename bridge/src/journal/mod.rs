@@ -1,3 +1,4 @@
 //! The journal: implementations of [`tidings_core::journal::Journal`].
 
+mod page;
 pub mod segments;

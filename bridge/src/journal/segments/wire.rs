@@ -162,6 +162,11 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    /// What was not read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Everything must have been read.
     pub fn finish(self) -> Result<(), DecodeError> {
         if self.is_empty() {
