@@ -68,7 +68,7 @@ struct Group {
 
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    by_key: HashMap<u32, Group>,
+    by_key: BTreeMap<u32, Group>,
     keys: HashMap<Arc<str>, u32>,
     next_key: u32,
     /// Groups that may have something to read and a member with room.

@@ -260,7 +260,7 @@ pub struct Shard {
     unsettled: HashMap<Arc<str>, u32>,
     /// Openings that wait until everything about their client is settled.
     held_openings: HashMap<Arc<str>, VecDeque<ConnId>>,
-    openings: HashMap<ConnId, Opening>,
+    openings: BTreeMap<ConnId, Opening>,
 
     tree: SubscriptionTree<Subscriber>,
     memo: Memo,
@@ -313,7 +313,7 @@ impl Shard {
             by_client: HashMap::new(),
             unsettled: HashMap::new(),
             held_openings: HashMap::new(),
-            openings: HashMap::new(),
+            openings: BTreeMap::new(),
             tree: SubscriptionTree::new(),
             memo: Memo::default(),
             wanted: SubscriptionTree::new(),
