@@ -217,7 +217,7 @@ impl Peers {
         }
     }
 
-    pub fn await_answer(&mut self, ticket: u64) {
+    pub fn expect_answer(&mut self, ticket: u64) {
         if let Some((missing, _)) = self.tickets.get_mut(&ticket) {
             *missing += 1;
         }
@@ -269,7 +269,7 @@ impl Peers {
         let own = self.id;
         for shard in (0..self.shards).filter(|s| *s != own) {
             if ticket != 0 {
-                self.await_answer(ticket);
+                self.expect_answer(ticket);
             }
             self.send(
                 shard,

@@ -172,7 +172,7 @@ impl Shard {
         self.memo.forget();
         if let Some(member) = member {
             let home = home_of(&filter, self.options.shards);
-            self.peers.await_answer(ticket);
+            self.peers.expect_answer(ticket);
             self.peers.send(
                 home,
                 Body::GroupJoin {
