@@ -210,14 +210,6 @@ impl Shard {
         {
             return None;
         }
-        // What the client has open already is not sent once more.
-        if session
-            .window
-            .iter()
-            .any(|e| e.offset == Some(entry.offset) && e.origin == Origin::Own)
-        {
-            return None;
-        }
         let own_echo = message.publisher.client_id == session.client.id;
         let mut found: Option<(QoS, bool, Vec<u32>)> = None;
         for s in session.subscriptions.values() {
