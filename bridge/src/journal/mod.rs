@@ -1,4 +1,12 @@
 //! The journal: implementations of [`tidings_core::journal::Journal`].
+//!
+//! [`memory`] is the plain one; [`segments`] keeps what it is given. Both pass the same contract
+//! tests (`contract`). [`thread`] gathers what several threads append into one commit at a time.
 
+#[cfg(test)]
+mod contract;
+pub mod memory;
 mod page;
+pub mod retention;
 pub mod segments;
+pub mod thread;

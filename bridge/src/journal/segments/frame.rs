@@ -219,10 +219,6 @@ impl FrameBuilder {
         self.buffer.len()
     }
 
-    pub fn count(&self) -> u32 {
-        self.count
-    }
-
     /// The whole frame.
     pub fn finish(&mut self, synced: u32) -> &[u8] {
         let len = (self.buffer.len() - UNCHECKED_BYTES) as u32;
@@ -249,8 +245,6 @@ pub struct Frame<'a> {
     pub position: u64,
     /// Offset that deltas are relative to.
     pub first: Offset,
-    /// See the module.
-    pub synced: u32,
     bytes: &'a [u8],
     count: u32,
 }
@@ -405,12 +399,7 @@ impl FrameScanner {
         let crc = self.crc.clone();
         let bytes = self.bytes(position, total)?;
         let header = parse_frame(&crc, bytes).ok_or(damage("the checksum of a batch is wrong"))?;
-        let FrameHeader {
-            first,
-            synced,
-            count,
-            ..
-        } = header;
+        let FrameHeader { first, count, .. } = header;
         self.position += total as u64;
         let at = usize::try_from(position - self.window_at).unwrap_or(usize::MAX);
         let bytes = self
@@ -421,7 +410,6 @@ impl FrameScanner {
         Ok(Some(Frame {
             position,
             first,
-            synced,
             bytes,
             count,
         }))

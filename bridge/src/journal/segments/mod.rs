@@ -15,6 +15,7 @@ mod reader;
 pub mod record;
 pub mod sim_fs;
 mod tail;
+mod trim;
 mod wire;
 mod writer;
 
@@ -22,4 +23,8 @@ pub use cache::{SEALED_INDEX_CACHE_BYTES, SEALED_OPEN_MAX};
 pub use frame::{FORMAT_VERSION, MAX_FRAME_BYTES};
 pub use open::{OpenError, Recovery};
 pub use reader::SegmentJournal;
-pub use writer::{Chore, Durability, HeadLookup, JournalError, Options, Writer};
+pub use trim::TrimReport;
+pub use writer::{
+    Chore, Durability, HeadLookup, JournalError, Options, ResealChore, SealChore, SpareChore,
+    Writer,
+};

@@ -15,11 +15,12 @@ use super::frame::{FORMAT_VERSION, FrameScanner, HEADER_BYTES, Header, HeaderErr
 use super::fs::{Fs, FsFile, non_zero_extent, read_full_at, zero_fill};
 use super::index::SegmentIndex;
 use super::layout::{
-    META_NAME, Meta, MetaError, TEMPORARY_SUFFIX, index_base, segment_base, segment_name,
+    META_NAME, Meta, MetaError, TEMPORARY_SUFFIX, index_base, index_name, segment_base,
+    segment_name,
 };
 use super::reader::{Active, Sealed, SegmentJournal, Shared};
 use super::tail::Tail;
-use super::writer::{HeadLookup, Options, Segment, Writer, install};
+use super::writer::{Chore, HeadLookup, Options, ResealChore, Segment, Writer, install};
 
 /// Why a journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -210,7 +211,14 @@ impl Writer {
             synced: recovered.position,
             capacity,
         };
-        let writer = Self::new(fs, options, journal.clone(), segment, heads, lock);
+        let mut writer = Self::new(fs, options, journal.clone(), segment, heads, lock);
+        for base in sealed_bases
+            .iter()
+            .filter(|base| !names.contains(&index_name(**base)))
+        {
+            let (journal, base) = (journal.clone(), *base);
+            writer.add_chore(Chore::Reseal(ResealChore { journal, base }));
+        }
         Ok((writer, journal, recovery))
     }
 }

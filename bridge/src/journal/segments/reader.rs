@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tidings_core::journal::{
@@ -44,6 +44,9 @@ pub struct SegmentJournal {
     cache: Mutex<IndexCache>,
     /// Held by the one who trims.
     pub(super) trimming: Mutex<()>,
+    /// Held while the files of a sealed segment are replaced or removed.
+    pub(super) replacing: Mutex<()>,
+    stop_trimming: AtomicBool,
     decoded: AtomicU64,
 }
 
@@ -114,6 +117,8 @@ impl SegmentJournal {
             shared: RwLock::new(shared),
             cache: Mutex::default(),
             trimming: Mutex::default(),
+            replacing: Mutex::default(),
+            stop_trimming: AtomicBool::new(false),
             decoded: AtomicU64::new(0),
         }
     }
@@ -130,6 +135,15 @@ impl SegmentJournal {
     /// Entries read from disk and decoded so far.
     pub fn decoded_count(&self) -> u64 {
         self.decoded.load(Ordering::Relaxed)
+    }
+
+    /// Lets a running trim, and all later ones, end after the segment they are at.
+    pub fn stop_trimming(&self) {
+        self.stop_trimming.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn trimming_is_stopped(&self) -> bool {
+        self.stop_trimming.load(Ordering::Relaxed)
     }
 
     /// Bytes of all segment files, indexes not counted.
@@ -168,7 +182,15 @@ impl SegmentJournal {
         };
         bases.sort_unstable();
         for base in bases {
-            let file = self.fs.open(&segment_name(base))?;
+            let file = match self.fs.open(&segment_name(base)) {
+                Ok(file) => file,
+                Err(_) if from < self.start() => {
+                    return Err(ReadError::Trimmed {
+                        first: self.start(),
+                    });
+                }
+                Err(error) => return Err(error.into()),
+            };
             let data_end = file.len()?;
             let mut scanner = FrameScanner::new(file, self.epoch, HEADER_BYTES, data_end);
             loop {
@@ -283,10 +305,37 @@ impl SegmentJournal {
         }
         tracing::info!(segment = %segment_name(base), "rebuilt the index of a segment");
         // Best effort: without it the next one rebuilds it again.
-        if let Err(error) = replace_file(&*self.fs, &index_name(base), &index.encode(&identity)) {
+        if let Err(error) = self.reseal(header, file, &index, &identity, expected.is_some()) {
             tracing::warn!(segment = %segment_name(base), %error, "cannot write an index");
         }
         Ok(index)
+    }
+
+    /// What sealing does, for a segment that was found without its index.
+    fn reseal(
+        &self,
+        header: &Header,
+        file: &Arc<dyn FsFile>,
+        index: &SegmentIndex,
+        identity: &SegmentIdentity,
+        is_whole: bool,
+    ) -> io::Result<()> {
+        let _alone = self
+            .replacing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let base = header.base;
+        let generation = |shared: &Shared| shared.sealed.get(&base).map(|s| s.generation);
+        if generation(&self.shared()) != Some(header.generation) {
+            return Ok(());
+        }
+        if is_whole && file.len()? > identity.data_end {
+            file.set_len(identity.data_end)?;
+            if let Some(sealed) = self.shared_mut().sealed.get_mut(&base) {
+                sealed.bytes = identity.data_end;
+            }
+        }
+        replace_file(&*self.fs, &index_name(base), &index.encode(identity))
     }
 
     fn view(&self) -> View {

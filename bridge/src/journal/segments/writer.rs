@@ -129,6 +129,8 @@ pub enum Chore {
     Seal(SealChore),
     /// The next segment file is preallocated.
     Spare(SpareChore),
+    /// As `Seal`, for a segment that was sealed before a crash.
+    Reseal(ResealChore),
 }
 
 /// See [`Chore::Seal`].
@@ -137,6 +139,12 @@ pub struct SealChore {
     journal: Arc<SegmentJournal>,
     identity: SegmentIdentity,
     loaded: Arc<Loaded>,
+}
+
+/// See [`Chore::Reseal`].
+pub struct ResealChore {
+    pub(super) journal: Arc<SegmentJournal>,
+    pub(super) base: Offset,
 }
 
 /// See [`Chore::Spare`].
@@ -182,6 +190,11 @@ impl Writer {
         &self.journal
     }
 
+    /// Changes when batches come back from now on.
+    pub fn set_durability(&mut self, durability: Durability) {
+        self.options.durability = durability;
+    }
+
     /// The first failure, if there was one.
     pub fn poisoned(&self) -> Option<&str> {
         self.poisoned.as_deref()
@@ -225,6 +238,10 @@ impl Writer {
             self.unsynced = false;
         }
         Ok(())
+    }
+
+    pub(super) fn add_chore(&mut self, chore: Chore) {
+        self.chores.push_back(chore);
     }
 
     /// Work that is better done by someone else than in the next [`Writer::commit`].
@@ -465,6 +482,10 @@ impl Chore {
         let (what, result) = match self {
             Self::Seal(chore) => ("seal a segment", chore.run()),
             Self::Spare(chore) => ("preallocate a segment", chore.run()),
+            Self::Reseal(ResealChore { journal, base }) => {
+                let loaded = journal.load_uncached(base).map(drop);
+                ("index a segment", loaded.map_err(io::Error::other))
+            }
         };
         if let Err(error) = result {
             tracing::warn!(%error, "cannot {what}");

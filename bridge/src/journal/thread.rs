@@ -1,0 +1,373 @@
+//! The thread that writes the journal: everything that arrived while the last batch was written
+//! becomes the next one.
+//!
+//! Invariants: batches reach the sink in order, each once, after it is as durable as configured;
+//! after a failure the sink hears so once, and nothing after it. Handing over never blocks: who
+//! hands over looks at [`JournalHandle::queued_bytes`] and stops reading from its clients in time.
+//! Work that may wait (preparing and sealing segments, trimming) has threads of its own. What the
+//! sink does with a batch is none of its business; while the sink works the next batch gathers.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tidings_core::journal::{Append, Batch, ReadError, Record};
+
+use super::retention::Retention;
+use super::segments::{self, Chore, JournalError, SegmentJournal, TrimReport, Writer};
+
+/// What an append weighs besides its topic and payload, roughly.
+const APPEND_BYTES: usize = 128;
+
+/// When a batch comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// After it is durable.
+    Fsync,
+    /// After it is written; it is durable at most so much later.
+    Interval(Duration),
+}
+
+/// How the thread works.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// When a batch comes back.
+    pub durability: Durability,
+    /// Bytes after which a batch takes no more: bounds its memory and how long others wait. What
+    /// was handed over together stays together.
+    pub batch_max_bytes: usize,
+}
+
+impl Default for Options {
+    /// 8 MiB: on a common disk some ten milliseconds.
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            batch_max_bytes: 8 * 1024 * 1024,
+        }
+    }
+}
+
+/// What the sink gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// A batch came back.
+    Batch(Arc<Batch>),
+    /// The disk failed: nothing comes back any more until the journal is opened anew.
+    Poisoned(String),
+}
+
+/// Called on the journal's thread with everything that comes back, in order.
+pub type Sink = Box<dyn FnMut(Commit) + Send>;
+
+/// Called on the trimming thread when a [`JournalHandle::trim`] is done.
+pub type TrimDone = Box<dyn FnOnce(Result<TrimReport, ReadError>) + Send>;
+
+/// Starts the thread.
+#[derive(Debug)]
+pub struct JournalThread;
+
+/// The way to the thread. Clones lead to the same one.
+#[derive(Clone)]
+pub struct JournalHandle {
+    mailbox: Arc<Mailbox>,
+    journal: Arc<SegmentJournal>,
+    trims: Arc<Mutex<Option<Sender<TrimJob>>>>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+type TrimJob = (Retention, TrimDone);
+
+#[derive(Default)]
+struct Mailbox {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+    queued_bytes: AtomicUsize,
+    batches: AtomicU64,
+    entries: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Handover>,
+    /// The thread sleeps and wants to be woken.
+    asleep: bool,
+    stopping: bool,
+    /// The thread is gone, or the journal poisoned: nothing more is taken.
+    closed: bool,
+}
+
+/// What one caller handed over together.
+struct Handover {
+    appends: Vec<Append>,
+    bytes: usize,
+}
+
+enum Next {
+    Work(Vec<Append>, usize),
+    /// Time for a sync.
+    Tick,
+    Stop,
+}
+
+impl JournalThread {
+    /// Starts the writer's thread and its two assistants.
+    ///
+    /// # Errors
+    /// If the operating system gives no thread.
+    pub fn spawn(mut writer: Writer, options: Options, sink: Sink) -> io::Result<JournalHandle> {
+        writer.set_durability(match options.durability {
+            Durability::Fsync => segments::Durability::Fsync,
+            Durability::Interval(_) => segments::Durability::Interval,
+        });
+        let journal = writer.journal().clone();
+        let mailbox = Arc::<Mailbox>::default();
+        let (chores, to_do) = channel();
+        let (trims, to_trim) = channel();
+        let mut threads = Vec::new();
+        let mut spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            threads.push(
+                std::thread::Builder::new()
+                    .name(name.to_owned())
+                    .spawn(run)?,
+            );
+            io::Result::Ok(())
+        };
+        spawn(
+            "journal-chores",
+            Box::new(move || to_do.iter().for_each(Chore::run)),
+        )?;
+        let trimmed = journal.clone();
+        spawn(
+            "journal-trim",
+            Box::new(move || trim_all(&trimmed, &to_trim)),
+        )?;
+        let worker = Worker {
+            writer,
+            options,
+            sink,
+            mailbox: mailbox.clone(),
+            chores,
+        };
+        spawn("journal", Box::new(move || worker.run()))?;
+        Ok(JournalHandle {
+            mailbox,
+            journal,
+            trims: Arc::new(Mutex::new(Some(trims))),
+            threads: Arc::new(Mutex::new(threads)),
+        })
+    }
+}
+
+impl JournalHandle {
+    /// Hands over what is to be durable together. Never blocks. After a failure, or after
+    /// [`JournalHandle::stop`], it is dropped: nobody gets it back.
+    pub fn append(&self, appends: Vec<Append>) {
+        if appends.is_empty() {
+            return;
+        }
+        let bytes = appends.iter().map(weight).sum();
+        let mut queue = self.mailbox.queue();
+        if queue.closed || queue.stopping {
+            return;
+        }
+        self.mailbox
+            .queued_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
+        queue.waiting.push_back(Handover { appends, bytes });
+        if std::mem::take(&mut queue.asleep) {
+            self.mailbox.arrived.notify_one();
+        }
+    }
+
+    /// Bytes that were handed over and did not come back yet.
+    pub fn queued_bytes(&self) -> usize {
+        self.mailbox.queued_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Batches and entries that came back so far.
+    pub fn committed(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.mailbox.batches), read(&self.mailbox.entries))
+    }
+
+    /// The reading side.
+    pub fn journal(&self) -> &Arc<SegmentJournal> {
+        &self.journal
+    }
+
+    /// Trims in the background; one trim after the other.
+    pub fn trim(&self, retention: Retention, done: TrimDone) {
+        if let Some(trims) = &*lock(&self.trims) {
+            // The thread ends only after the sender is gone.
+            let _ = trims.send((retention, done));
+        }
+    }
+
+    /// Takes nothing more, writes and syncs what was handed over, and returns when the threads
+    /// have ended and the directory is free. Must not be called from the sink.
+    pub fn stop(&self) {
+        self.mailbox.queue().stopping = true;
+        self.mailbox.arrived.notify_one();
+        self.journal.stop_trimming();
+        drop(lock(&self.trims).take());
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            let name = thread.thread().name().unwrap_or("journal").to_owned();
+            if thread.join().is_err() {
+                tracing::error!(thread = %name, "a thread of the journal panicked");
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn weight(append: &Append) -> usize {
+    APPEND_BYTES
+        + match &append.record {
+            Record::Published(p) => p.message.topic.len() + p.message.payload.len(),
+            Record::Session { .. } | Record::Group { .. } => 0,
+        }
+}
+
+fn trim_all(journal: &SegmentJournal, jobs: &Receiver<TrimJob>) {
+    for (retention, done) in jobs {
+        done(journal.trim(&retention));
+    }
+}
+
+impl Mailbox {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        lock(&self.queue)
+    }
+
+    /// Waits for work, at most until `deadline`.
+    fn next(&self, max_bytes: usize, deadline: Option<Instant>) -> Next {
+        let mut queue = self.queue();
+        loop {
+            if !queue.waiting.is_empty() {
+                let (appends, bytes) = queue.gather(max_bytes);
+                return Next::Work(appends, bytes);
+            }
+            if queue.stopping {
+                queue.closed = true;
+                return Next::Stop;
+            }
+            queue.asleep = true;
+            queue = match deadline {
+                None => self
+                    .arrived
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Next::Tick;
+                    }
+                    let woken = self.arrived.wait_timeout(queue, left);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    fn close(&self) {
+        let mut queue = self.queue();
+        queue.closed = true;
+        queue.waiting.clear();
+        self.queued_bytes.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Queue {
+    fn gather(&mut self, max_bytes: usize) -> (Vec<Append>, usize) {
+        let (mut appends, mut bytes) = (Vec::new(), 0);
+        let fits = |bytes: usize, next: &Handover| bytes == 0 || bytes + next.bytes <= max_bytes;
+        while self.waiting.front().is_some_and(|next| fits(bytes, next))
+            && let Some(next) = self.waiting.pop_front()
+        {
+            bytes += next.bytes;
+            if appends.is_empty() {
+                appends = next.appends;
+            } else {
+                appends.extend(next.appends);
+            }
+        }
+        (appends, bytes)
+    }
+}
+
+struct Worker {
+    writer: Writer,
+    options: Options,
+    sink: Sink,
+    mailbox: Arc<Mailbox>,
+    chores: Sender<Chore>,
+}
+
+impl Drop for Worker {
+    /// Also if the sink panicked: then nothing may pile up in the mailbox.
+    fn drop(&mut self) {
+        self.mailbox.close();
+    }
+}
+
+impl Worker {
+    fn run(mut self) {
+        if let Err(error) = self.work() {
+            tracing::error!(%error, "nothing is acknowledged any more; restart to recover");
+            self.mailbox.close();
+            (self.sink)(Commit::Poisoned(match error {
+                JournalError::Poisoned { cause } => cause,
+                error @ JournalError::TooLarge { .. } => error.to_string(),
+            }));
+        }
+    }
+
+    fn work(&mut self) -> Result<(), JournalError> {
+        let mut sync_at = None;
+        loop {
+            match self.mailbox.next(self.options.batch_max_bytes, sync_at) {
+                Next::Work(appends, bytes) => {
+                    self.commit(appends, bytes)?;
+                    if let Durability::Interval(interval) = self.options.durability {
+                        sync_at.get_or_insert_with(|| Instant::now() + interval);
+                    }
+                }
+                Next::Tick => {}
+                Next::Stop => return self.writer.sync(),
+            }
+            if sync_at.is_some_and(|at| at <= Instant::now()) {
+                self.writer.sync()?;
+                sync_at = None;
+            }
+            while let Some(chore) = self.writer.next_chore() {
+                // Who takes the chores ends after this.
+                let _ = self.chores.send(chore);
+            }
+        }
+    }
+
+    fn commit(&mut self, appends: Vec<Append>, bytes: usize) -> Result<(), JournalError> {
+        let batch = self.writer.commit(appends)?;
+        self.mailbox
+            .queued_bytes
+            .fetch_sub(bytes, Ordering::Relaxed);
+        self.mailbox.batches.fetch_add(1, Ordering::Relaxed);
+        self.mailbox
+            .entries
+            .fetch_add(batch.entries.len() as u64, Ordering::Relaxed);
+        (self.sink)(Commit::Batch(batch));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "thread_tests.rs"]
+mod tests;
