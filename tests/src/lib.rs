@@ -1,1 +1,35 @@
-//! Placeholder.
+//! What the tests of Tidings share: the real program as a child process, an MQTT client that can
+//! say anything at all, and the programs of others.
+//!
+//! * [`TidingsProcess`]: the binary `tidings` on free ports and a directory of its own.
+//! * [`RawClient`]: one connection over TCP or WebSocket, byte by byte if need be.
+//! * [`Program`]: mosquitto's clients, Node and Python scripts, line by line.
+//! * [`crash`]: the crash test, as a library for a test and for `cargo run --bin crash`.
+//!
+//! Everything here blocks and panics with a sentence when what was expected does not happen within
+//! a deadline: it is for tests. Deadlines are only the failing bound, nothing waits for them.
+
+pub mod binary;
+pub mod client_error;
+pub mod crash;
+pub mod delivery;
+pub mod link;
+pub mod measure;
+pub mod program;
+pub mod raw_client;
+pub mod seeded;
+pub mod tidings_process;
+pub mod websocket;
+
+use std::time::Duration;
+
+pub use client_error::ClientError;
+pub use delivery::{Delivery, Frame};
+pub use link::Endpoint;
+pub use program::Program;
+pub use raw_client::{RawClient, clean, persistent};
+pub use tidings_process::{TidingsOptions, TidingsProcess};
+
+/// How long anything may take that a test waits for. Long, because a busy machine with two cores
+/// runs several tests at once; nothing but a failure ever waits so long.
+pub const DEADLINE: Duration = Duration::from_secs(30);

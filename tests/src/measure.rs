@@ -1,0 +1,58 @@
+//! What a process uses of memory and a directory of the disk, as the system sees it.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::{fs, io};
+
+/// Memory of a process, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Resident now.
+    pub resident: u64,
+    /// Resident at most, since its start.
+    pub peak: u64,
+}
+
+/// Memory of the process `id`.
+///
+/// # Errors
+/// If there is no such process.
+pub fn memory(id: u32) -> io::Result<Memory> {
+    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let bytes_of = |key: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.trim().strip_suffix("kB"))
+            .and_then(|number| number.trim().parse::<u64>().ok())
+            .map(|kib| kib * 1024)
+            .ok_or_else(|| io::Error::other(format!("no {key} in /proc/{id}/status")))
+    };
+    Ok(Memory {
+        resident: bytes_of("VmRSS:")?,
+        peak: bytes_of("VmHWM:")?,
+    })
+}
+
+/// Bytes that the files below `path` take on the disk: blocks that are there, not lengths.
+///
+/// # Errors
+/// If the directory cannot be read; files that vanish meanwhile count nothing.
+pub fn disk_bytes(path: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        sum += match entry.metadata() {
+            Ok(data) if data.is_dir() => disk_bytes(&entry.path())?,
+            // POSIX counts blocks of 512 bytes here, whatever the file system has.
+            Ok(data) => data.blocks() * 512,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(sum)
+}
+
+/// Bytes as MiB, for people.
+pub fn mib(bytes: u64) -> f64 {
+    bytes as f64 / (1 << 20) as f64
+}

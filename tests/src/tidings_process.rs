@@ -1,0 +1,463 @@
+//! The real broker as a child process: started on free ports with a directory of its own, stopped
+//! in every way a process can end, and never left behind.
+//!
+//! Invariants: a process is ended by its own id only, and reaped; what it logged is shown if the
+//! test fails; the data directory lives as long as the value, across restarts.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::{DEADLINE, Endpoint, binary};
+
+/// How often a file or a child is looked at that cannot be waited for otherwise.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// How a broker is to be started.
+#[derive(Clone, Debug, Default)]
+pub struct TidingsOptions {
+    settings: Vec<String>,
+    config: Option<PathBuf>,
+    data_dir: Option<PathBuf>,
+    arguments: Vec<String>,
+}
+
+impl TidingsOptions {
+    /// The shipped defaults, except for the ports.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A setting, as `--set key=value`.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
+        self.settings.push(format!("{key}={}", value.to_string()));
+        self
+    }
+
+    /// A configuration file.
+    #[must_use]
+    pub fn config(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config = Some(path.into());
+        self
+    }
+
+    /// A data directory of the caller, instead of a new one that goes with the process.
+    #[must_use]
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(path.into());
+        self
+    }
+
+    /// Another argument of `tidings serve`.
+    #[must_use]
+    pub fn argument(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Starts the broker, and waits until it listens.
+    ///
+    /// # Panics
+    /// If it ends instead, or does not listen in time; its log is shown.
+    #[track_caller]
+    pub fn start(self) -> TidingsProcess {
+        let mut process = self.launch();
+        process.wait_until_listening();
+        process
+    }
+
+    /// Starts the broker and does not wait: it may not even have read its arguments.
+    ///
+    /// # Panics
+    /// If the program cannot be started.
+    pub fn launch(self) -> TidingsProcess {
+        let home = TempDir::with_prefix("tidings-test-").expect("a temporary directory");
+        let data_dir = self
+            .data_dir
+            .clone()
+            .unwrap_or_else(|| home.path().join("data"));
+        let mut process = TidingsProcess {
+            options: self,
+            home,
+            data_dir,
+            child: None,
+            ports: None,
+        };
+        process.launch_again();
+        process
+    }
+
+    /// Runs a broker that is expected to refuse to start, and waits for its end.
+    ///
+    /// # Panics
+    /// If it runs on; it is stopped then.
+    #[track_caller]
+    pub fn run_to_the_end(self) -> Output {
+        let mut process = self.launch();
+        let status = process.wait_for_the_end();
+        let log = process.log().into_bytes();
+        process.child = None;
+        Output {
+            status,
+            stdout: Vec::new(),
+            stderr: log,
+        }
+    }
+}
+
+/// Where a broker listens, as it wrote it to its ports file.
+#[derive(Clone, Debug, Deserialize)]
+struct Ports {
+    #[serde(default)]
+    tcp: Vec<SocketAddr>,
+    #[serde(default)]
+    ws: Vec<SocketAddr>,
+    #[serde(default)]
+    auto: Vec<SocketAddr>,
+}
+
+/// A running, or stopped, broker.
+pub struct TidingsProcess {
+    options: TidingsOptions,
+    home: TempDir,
+    data_dir: PathBuf,
+    child: Option<Child>,
+    ports: Option<Ports>,
+}
+
+impl TidingsProcess {
+    /// A broker with the shipped defaults, on free ports.
+    #[track_caller]
+    pub fn start() -> Self {
+        TidingsOptions::new().start()
+    }
+
+    /// One broker for all tests of a test program, for tests that use topics and client
+    /// identifiers of their own. It ends with the test program, however that ends.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<(TidingsProcess, Child)> = OnceLock::new();
+        let (process, _) = SHARED.get_or_init(|| {
+            let process = Self::start();
+            let guard = end_with_this_process(process.id());
+            (process, guard)
+        });
+        process
+    }
+
+    /// Starts it again on the same data directory, with the same options and other ports.
+    ///
+    /// # Panics
+    /// As [`TidingsOptions::start`], and if it still runs.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.launch_again();
+        self.wait_until_listening();
+    }
+
+    /// As [`TidingsProcess::restart`], without waiting.
+    ///
+    /// # Panics
+    /// If it still runs, or cannot be started.
+    pub fn launch_again(&mut self) {
+        assert!(self.child.is_none(), "the broker still runs");
+        self.ports = None;
+        // What an earlier start left would be taken for the new one's.
+        let _ = fs::remove_file(self.ports_file());
+        let log = || -> File {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(self.log_file())
+                .expect("a file in a temporary directory")
+        };
+        let mut command = Command::new(binary::tidings());
+        command.arg("serve");
+        if let Some(config) = &self.options.config {
+            command.arg("--config").arg(config);
+        }
+        command.arg("--data-dir").arg(&self.data_dir);
+        for kind in ["--tcp", "--ws", "--auto"] {
+            if !self.options.arguments.iter().any(|given| given == kind) {
+                command.args([kind, "127.0.0.1:0"]);
+            }
+        }
+        for setting in &self.options.settings {
+            command.args(["--set", setting]);
+        }
+        command
+            .args(&self.options.arguments)
+            .arg("--ports-file")
+            .arg(self.ports_file())
+            // Tests must not depend on what is set where they run.
+            .env_remove("RUST_LOG")
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .stdout(log())
+            .stderr(log());
+        let child = command.spawn();
+        self.child = Some(child.unwrap_or_else(|error| panic!("{command:?}: {error}")));
+    }
+
+    /// Waits until it listens on all its ports.
+    ///
+    /// # Panics
+    /// If it ends instead, or does not listen in time; its log is shown.
+    #[track_caller]
+    pub fn wait_until_listening(&mut self) {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            // The file may be seen half written: then it is no JSON yet.
+            if let Ok(text) = fs::read_to_string(self.ports_file())
+                && let Ok(ports) = serde_json::from_str(&text)
+            {
+                self.ports = Some(ports);
+                return;
+            }
+            if let Some(status) = self.try_wait() {
+                self.child = None;
+                panic!("the broker did not start, {status}:\n{}", self.log());
+            }
+            assert!(
+                Instant::now() < until,
+                "the broker does not listen after {DEADLINE:?}:\n{}",
+                self.log()
+            );
+            thread::sleep(LOOK);
+        }
+    }
+
+    // ---- Where it is
+
+    /// Its first TCP listener.
+    #[track_caller]
+    pub fn tcp(&self) -> Endpoint {
+        Endpoint::Tcp(self.ports().tcp[0])
+    }
+
+    /// Its first WebSocket listener.
+    #[track_caller]
+    pub fn ws(&self) -> Endpoint {
+        Endpoint::WebSocket(self.ports().ws[0])
+    }
+
+    /// TCP on the listener that recognises what is spoken.
+    #[track_caller]
+    pub fn auto_tcp(&self) -> Endpoint {
+        Endpoint::Tcp(self.ports().auto[0])
+    }
+
+    /// WebSocket on the listener that recognises what is spoken.
+    #[track_caller]
+    pub fn auto_ws(&self) -> Endpoint {
+        Endpoint::WebSocket(self.ports().auto[0])
+    }
+
+    /// The two listeners that every client may choose from.
+    #[track_caller]
+    pub fn endpoints(&self) -> [Endpoint; 2] {
+        [self.tcp(), self.ws()]
+    }
+
+    #[track_caller]
+    fn ports(&self) -> &Ports {
+        self.ports.as_ref().expect("the broker listens")
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[track_caller]
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("the broker runs").id()
+    }
+
+    /// Journal and state.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// A directory that goes with this value, for files of the test.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Everything it wrote to its standard output and error so far, over all starts.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.log_file()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.home.path().join("tidings.log")
+    }
+
+    fn ports_file(&self) -> PathBuf {
+        self.home.path().join("ports.json")
+    }
+
+    /// Answer to a GET of `path` on the WebSocket port: status line, headers and body.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> String {
+        let address = self.ws().address();
+        let answer = (|| {
+            let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
+            stream.set_read_timeout(Some(DEADLINE))?;
+            write!(
+                stream,
+                "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+            )?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer)?;
+            Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
+        })();
+        answer.unwrap_or_else(|error| panic!("GET {path} from {address}: {error}"))
+    }
+
+    // ---- How it ends
+
+    /// SIGKILL: it does nothing any more.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Both fail only if it is gone already, which is what is wanted.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and its end.
+    ///
+    /// # Panics
+    /// If it does not end in time; it is killed then.
+    #[track_caller]
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait_for_the_end()
+    }
+
+    /// SIGINT, as Ctrl-C sends it, and its end.
+    ///
+    /// # Panics
+    /// As [`TidingsProcess::terminate`].
+    #[track_caller]
+    pub fn interrupt(&mut self) -> ExitStatus {
+        self.signal("INT");
+        self.wait_for_the_end()
+    }
+
+    /// Sends a signal (`TERM`, `INT`, `STOP`, ...) and does not wait.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.id().to_string()])
+            .status()
+            .expect("sh can be started");
+        assert!(status.success(), "kill -s {name} {}", self.id());
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// If it does not end in time; it is killed then.
+    #[track_caller]
+    pub fn wait_for_the_end(&mut self) -> ExitStatus {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.try_wait() {
+                self.child = None;
+                return status;
+            }
+            if Instant::now() >= until {
+                self.kill();
+                panic!("the broker runs on after {DEADLINE:?}:\n{}", self.log());
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// How it ended, if it has.
+    fn try_wait(&mut self) -> Option<ExitStatus> {
+        let child = self.child.as_mut().expect("the broker was started");
+        child.try_wait().expect("a child can be waited for")
+    }
+
+    /// True while it runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.is_some() && self.try_wait().is_none()
+    }
+
+    /// Runs another command of the program, such as `fsck`, on the data directory.
+    ///
+    /// # Panics
+    /// If the program cannot be started.
+    pub fn command(&self, name: &str) -> Output {
+        tidings([
+            name.as_ref(),
+            "--data-dir".as_ref(),
+            self.data_dir.as_os_str(),
+        ])
+    }
+
+    /// What failed, with the end of the log, for a test that fails.
+    fn show_log(&self) {
+        const LINES: usize = 100;
+        let log = self.log();
+        let skipped = log.lines().count().saturating_sub(LINES);
+        let end = log.lines().skip(skipped).collect::<Vec<_>>().join("\n");
+        eprintln!("--- the broker said (the last {LINES} lines):\n{end}\n---");
+    }
+}
+
+impl Drop for TidingsProcess {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            self.show_log();
+        }
+    }
+}
+
+/// Runs the program with any arguments, to its end.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn tidings<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
+    let mut command = Command::new(binary::tidings());
+    command
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null());
+    let output = command.output();
+    output.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// A shell that kills `id` when our end of its standard input closes, which happens when this
+/// process ends, however that is.
+fn end_with_this_process(id: u32) -> Child {
+    Command::new("sh")
+        .args([
+            "-c",
+            "trap '' INT TERM; read -r _; kill -s KILL \"$0\"",
+            &id.to_string(),
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sh can be started")
+}
