@@ -245,6 +245,8 @@ pub struct Frame<'a> {
     pub position: u64,
     /// Offset that deltas are relative to.
     pub first: Offset,
+    /// Position in the file before which everything was durable when the frame was written.
+    pub synced: u64,
     bytes: &'a [u8],
     count: u32,
 }
@@ -399,7 +401,12 @@ impl FrameScanner {
         let crc = self.crc.clone();
         let bytes = self.bytes(position, total)?;
         let header = parse_frame(&crc, bytes).ok_or(damage("the checksum of a batch is wrong"))?;
-        let FrameHeader { first, count, .. } = header;
+        let FrameHeader {
+            first,
+            count,
+            synced,
+            ..
+        } = header;
         self.position += total as u64;
         let at = usize::try_from(position - self.window_at).unwrap_or(usize::MAX);
         let bytes = self
@@ -410,6 +417,7 @@ impl FrameScanner {
         Ok(Some(Frame {
             position,
             first,
+            synced: u64::from(synced),
             bytes,
             count,
         }))

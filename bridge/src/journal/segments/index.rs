@@ -14,6 +14,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use tidings_core::message::{Offset, Seq, UnixMillis};
 use tidings_core::topic;
 
 use super::frame::{ENTRY_HEADER_BYTES, FORMAT_VERSION, Place, RawEntry};
+use super::fs::{Fs, read_full_at};
 use super::record::{PublishedHead, RecordHead, decode_head};
 use super::wire::{DecodeError, Reader, put_signed, put_text, put_varint};
 
@@ -360,14 +362,21 @@ impl SegmentIndex {
         out
     }
 
-    /// Reads an index file; `None` if it is damaged or belongs to another file.
-    pub fn decode(bytes: &[u8], header_crc: u32) -> Option<(Self, SegmentIdentity)> {
+    /// True if both have the same entries under the same names.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        self.base == other.base
+            && self.entries == other.entries
+            && self.topics() == other.topics()
+            && self.streams() == other.streams()
+    }
+
+    /// Reads an index file, of whatever segment; `None` if it is damaged.
+    pub fn decode(bytes: &[u8]) -> Option<(Self, SegmentIdentity)> {
         let (content, crc) = bytes.split_last_chunk::<4>()?;
         if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
             return None;
         }
-        let (index, identity) = Self::decode_content(content).ok()?;
-        (identity.header_crc == header_crc).then_some((index, identity))
+        Self::decode_content(content).ok()
     }
 
     fn decode_content(content: &[u8]) -> Result<(Self, SegmentIdentity), DecodeError> {
@@ -441,6 +450,37 @@ impl SegmentIndex {
         }
         reader.finish()?;
         Ok((index, identity))
+    }
+}
+
+/// What is where an index should be.
+pub enum IndexFile {
+    /// There is no file.
+    Missing,
+    /// It is not as it was written.
+    Damaged,
+    /// It belongs to an earlier form of its segment.
+    Stale,
+    /// It is whole, and belongs to the segment.
+    Good(SegmentIndex),
+}
+
+impl IndexFile {
+    /// Reads the index of the segment whose header has the checksum `header_crc`.
+    pub fn load(fs: &dyn Fs, name: &str, header_crc: u32) -> io::Result<Self> {
+        let file = match fs.open(name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Missing),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+        let len = read_full_at(&*file, &mut bytes, 0)?;
+        bytes.truncate(len);
+        Ok(match SegmentIndex::decode(&bytes) {
+            None => Self::Damaged,
+            Some((_, identity)) if identity.header_crc != header_crc => Self::Stale,
+            Some((index, _)) => Self::Good(index),
+        })
     }
 }
 
@@ -594,17 +634,16 @@ mod tests {
             data_end: 124,
         };
         let bytes = index.encode(&identity);
-        let (decoded, found) = SegmentIndex::decode(&bytes, 5).expect("an index was written");
+        let (decoded, found) = SegmentIndex::decode(&bytes).expect("an index was written");
         assert_eq!(found, identity);
         assert_eq!(decoded.entries, index.entries);
         assert_eq!(decoded.topics(), index.topics());
         assert_eq!(decoded.newest(), index.newest());
         assert_eq!(selected(&decoded, &["a/#"], 0), [100, 102, 106, 108]);
-        assert!(SegmentIndex::decode(&bytes, 6).is_none());
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 4;
-            assert!(SegmentIndex::decode(&changed, 5).is_none(), "byte {at}");
+            assert!(SegmentIndex::decode(&changed).is_none(), "byte {at}");
         }
     }
 }

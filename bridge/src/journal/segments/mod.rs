@@ -6,8 +6,10 @@
 //! are reached through [`fs::Fs`].
 
 mod cache;
+mod dump;
 mod frame;
 pub mod fs;
+mod fsck;
 mod index;
 mod layout;
 mod open;
@@ -15,12 +17,16 @@ mod reader;
 pub mod record;
 pub mod sim_fs;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod trim;
 mod wire;
 mod writer;
 
 pub use cache::{SEALED_INDEX_CACHE_BYTES, SEALED_OPEN_MAX};
+pub use dump::{Dump, dump, entry_json};
 pub use frame::{FORMAT_VERSION, MAX_FRAME_BYTES};
+pub use fsck::{FsckReport, Problem, fsck};
 pub use open::{OpenError, Recovery};
 pub use reader::SegmentJournal;
 pub use trim::TrimReport;

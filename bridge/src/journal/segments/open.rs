@@ -12,7 +12,9 @@ use std::sync::Arc;
 use tidings_core::message::{Epoch, Offset};
 
 use super::frame::{FORMAT_VERSION, FrameScanner, HEADER_BYTES, Header, HeaderError, ScanError};
-use super::fs::{Fs, FsFile, non_zero_extent, read_full_at, zero_fill};
+use super::fs::{
+    Fs, FsFile, non_zero_extent, read_exact_at, read_full_at, write_whole_at, zero_fill,
+};
 use super::index::SegmentIndex;
 use super::layout::{
     META_NAME, Meta, MetaError, TEMPORARY_SUFFIX, index_base, index_name, segment_base,
@@ -21,6 +23,9 @@ use super::layout::{
 use super::reader::{Active, Sealed, SegmentJournal, Shared};
 use super::tail::Tail;
 use super::writer::{Chore, HeadLookup, Options, ResealChore, Segment, Writer, install};
+
+/// Pieces in which the end of the journal is written again.
+const REWRITE_BYTES: usize = 1024 * 1024;
 
 /// Why a journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -80,25 +85,27 @@ pub struct Recovery {
 struct Recovered {
     index: SegmentIndex,
     position: u64,
+    /// Up to here everything is durable for certain.
+    synced: u64,
     next: Offset,
     batches: u64,
     torn: Option<String>,
 }
 
 /// An open directory; makes errors that name it.
-struct Directory<'a> {
-    fs: &'a dyn Fs,
+pub(super) struct Directory<'a> {
+    pub fs: &'a dyn Fs,
 }
 
 impl Directory<'_> {
-    fn io(&self, source: io::Error) -> OpenError {
+    pub fn io(&self, source: io::Error) -> OpenError {
         OpenError::Io {
             directory: self.fs.describe(),
             source,
         }
     }
 
-    fn damaged(&self, file: &str, what: impl ToString) -> OpenError {
+    pub fn damaged(&self, file: &str, what: impl ToString) -> OpenError {
         let (directory, file) = (self.fs.describe(), file.to_owned());
         OpenError::Damaged {
             directory,
@@ -115,7 +122,7 @@ impl Directory<'_> {
         }
     }
 
-    fn lock(&self) -> Result<Box<dyn Send + Sync>, OpenError> {
+    pub fn lock(&self) -> Result<Box<dyn Send + Sync>, OpenError> {
         self.fs.lock().map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => OpenError::Locked {
                 directory: self.fs.describe(),
@@ -124,7 +131,7 @@ impl Directory<'_> {
         })
     }
 
-    fn meta(&self) -> Result<Option<Meta>, OpenError> {
+    pub fn meta(&self) -> Result<Option<Meta>, OpenError> {
         Meta::load(self.fs).map_err(|error| match error {
             MetaError::Io(error) => self.io(error),
             MetaError::Damaged => self.damaged(META_NAME, error),
@@ -169,6 +176,8 @@ impl Writer {
         let mut bases: Vec<Offset> = names.iter().filter_map(|name| segment_base(name)).collect();
         bases.sort_unstable();
         clean_up(&directory, &names, &bases);
+        // A killed process may have left names that are not durable, and they are built on now.
+        fs.sync_dir().map_err(|error| directory.io(error))?;
         let (meta, created) = match directory.meta()? {
             Some(meta) => (meta, false),
             None => (create(&directory, &bases, &options)?, true),
@@ -349,6 +358,7 @@ fn recover(
     let mut found = Recovered {
         index: SegmentIndex::new(header.base),
         position: HEADER_BYTES,
+        synced: HEADER_BYTES,
         next: header.base,
         batches: 0,
         torn: None,
@@ -408,9 +418,25 @@ fn read_batch(scanner: &mut FrameScanner, found: &mut Recovered) -> Result<bool,
             .push_raw(&entry?)
             .map_err(|_| damage("a record cannot be read"))?;
     }
+    found.synced = frame.synced;
     found.next = next;
     found.position = after;
     Ok(true)
+}
+
+/// Makes durable what was found. It may be in memory only, and after a failed sync the operating
+/// system may take it for written: so it is written once more.
+fn write_again(file: &dyn FsFile, from: u64, to: u64) -> io::Result<()> {
+    let mut buffer = vec![0; REWRITE_BYTES];
+    let mut position = from;
+    while position < to {
+        let len = REWRITE_BYTES.min(usize::try_from(to - position).unwrap_or(REWRITE_BYTES));
+        let piece = buffer.get_mut(..len).unwrap_or_default();
+        read_exact_at(file, piece, position)?;
+        write_whole_at(file, piece, position)?;
+        position += len as u64;
+    }
+    file.sync_data()
 }
 
 /// Cuts off what is torn, and fills the segment with zeros again; returns its capacity.
@@ -424,8 +450,7 @@ fn make_room(
     if recovered.torn.is_some() {
         file.set_len(recovered.position).map_err(io)?;
     }
-    // What a killed process wrote may still be in memory only.
-    file.sync_data().map_err(io)?;
+    write_again(&**file, recovered.synced, recovered.position).map_err(io)?;
     let len = file.len().map_err(io)?;
     if len < segment_bytes
         && let Err(error) = zero_fill(&**file, len, segment_bytes)

@@ -21,7 +21,7 @@ use super::frame::{
     ENTRY_HEADER_BYTES, FrameScanner, HEADER_BYTES, Header, ScanError, check_entry,
 };
 use super::fs::{Fs, FsFile, read_exact_at, read_full_at, replace_file};
-use super::index::{IndexEntry, SegmentIdentity, SegmentIndex};
+use super::index::{IndexEntry, IndexFile, SegmentIdentity, SegmentIndex};
 use super::layout::{index_name, segment_name};
 use super::record::decode_record;
 use super::tail::Tail;
@@ -256,9 +256,9 @@ impl SegmentJournal {
             Err(error) => return Err(error.into()),
         };
         let header = read_header(&*file, base)?;
-        let index = match load_index(&*self.fs, base, &header)? {
-            Some(index) => index,
-            None => self.rebuild_index(base, &header, &file)?,
+        let index = match IndexFile::load(&*self.fs, &index_name(base), header.crc())? {
+            IndexFile::Good(index) => index,
+            _ => self.rebuild_index(base, &header, &file)?,
         };
         Ok(Some(Arc::new(Loaded {
             index,
@@ -828,23 +828,6 @@ pub(super) fn read_header(file: &dyn FsFile, base: Offset) -> Result<Header, Rea
         return Err(ReadError::Damaged(what));
     }
     Ok(header)
-}
-
-/// The index file of a segment, if it is whole and belongs to it.
-pub(super) fn load_index(
-    fs: &dyn Fs,
-    base: Offset,
-    header: &Header,
-) -> Result<Option<SegmentIndex>, ReadError> {
-    let file = match fs.open(&index_name(base)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(0)];
-    let len = read_full_at(&*file, &mut bytes, 0)?;
-    bytes.truncate(len);
-    Ok(SegmentIndex::decode(&bytes, header.crc()).map(|(index, _)| index))
 }
 
 /// Reads a sealed segment from its first to its last batch.

@@ -192,12 +192,13 @@ impl Disk {
                 let kept = self.next_random(changes.len() + 1);
                 let tear = self.next_random(usize::MAX);
                 for (number, change) in changes.into_iter().enumerate().take(kept + 1) {
-                    let change = if number == kept {
+                    let left = if number == kept {
                         self.torn(change, tear)
                     } else {
-                        change
+                        vec![change]
                     };
-                    change.apply(&mut self.inodes[index].durable);
+                    left.iter()
+                        .for_each(|change| change.apply(&mut self.inodes[index].durable));
                 }
             }
             let inode = &mut self.inodes[index];
@@ -225,32 +226,30 @@ impl Disk {
     }
 
     /// What is left of the change during which the power went.
-    fn torn(&mut self, change: Change, tear: usize) -> Change {
-        match change {
-            Change::Write {
-                position,
-                mut bytes,
-            } if tear.is_multiple_of(2) => {
-                let kept = self.next_random(bytes.len() + 1);
-                bytes.truncate(kept);
-                Change::Write { position, bytes }
-            }
-            Change::Write {
-                position,
-                mut bytes,
-            } => {
-                for sector in bytes.chunks_mut(SECTOR_BYTES) {
-                    if self.next_random(2) == 0 {
-                        sector.fill(0);
-                    }
-                }
-                Change::Write { position, bytes }
-            }
-            Change::SetLen(_) => Change::Write {
-                position: 0,
-                bytes: Vec::new(),
-            },
+    fn torn(&mut self, change: Change, tear: usize) -> Vec<Change> {
+        let Change::Write {
+            position,
+            mut bytes,
+        } = change
+        else {
+            return Vec::new();
+        };
+        if tear.is_multiple_of(2) {
+            let kept = self.next_random(bytes.len() + 1);
+            bytes.truncate(kept);
+            return vec![Change::Write { position, bytes }];
         }
+        let mut left = Vec::new();
+        for (number, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
+            if self.next_random(2) == 0 {
+                let position = position + number * SECTOR_BYTES;
+                left.push(Change::Write {
+                    position,
+                    bytes: sector.to_vec(),
+                });
+            }
+        }
+        left
     }
 
     fn fault(&mut self, wanted: Fault) -> bool {
