@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The shell of Tidings: everything between the sans-IO core and the operating system. Listeners,
+//! shard threads, authentication, and the store behind them, as a broker that runs inside of any
+//! program: see [`Broker::start`].
+//!
+//! It decides nothing about MQTT sessions; that is the core's. It does not know where its options
+//! come from.
+
+mod admission;
+pub mod auth;
+mod broker;
+mod clock;
+mod counters;
+pub mod handshake;
+pub mod listener;
+mod readiness;
+mod shard;
+pub mod store;
+mod system;
+mod transport;
+
+pub use broker::{Broker, BrokerOptions, Running, SessionLimits, StartError, StopError};
+pub use readiness::State as Readiness;

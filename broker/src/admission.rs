@@ -1,0 +1,41 @@
+//! Bounds on how many peers there are: those in a handshake, of whom nothing is known yet, and
+//! connections, each of which holds a place until it ends.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Peers in a handshake at one time. Each may hold `max_connect_bytes`, so 64 MiB with the default;
+/// at 10 seconds each it takes some 400 silent peers a second to fill them.
+const MAX_HANDSHAKES: usize = 4096;
+
+/// The places that are left.
+#[derive(Clone, Debug)]
+pub(crate) struct Admission {
+    handshakes: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+}
+
+/// A place; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+impl Admission {
+    pub fn new(max_connections: usize) -> Self {
+        let connections = max_connections.min(Semaphore::MAX_PERMITS);
+        Self {
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            connections: Arc::new(Semaphore::new(connections)),
+        }
+    }
+
+    /// A place for a peer that nothing is known of; `None` if there are too many.
+    pub fn handshake(&self) -> Option<Place> {
+        self.handshakes.clone().try_acquire_owned().ok().map(Place)
+    }
+
+    /// A place for a client; `None` if there are too many.
+    pub fn connection(&self) -> Option<Place> {
+        self.connections.clone().try_acquire_owned().ok().map(Place)
+    }
+}

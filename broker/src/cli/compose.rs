@@ -1,0 +1,135 @@
+//! From settings to options: the names and units of the file become those of the modules.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_broker::auth::{Authenticate, OpenMode};
+use tidings_broker::{BrokerOptions, SessionLimits, handshake, listener, store};
+use tidings_config::{AuthMode, Durability, ListenerKind, Settings, TopicRule};
+use tidings_core::rules::{Keep, OpenRooms, RuleSource, Rules};
+
+/// What is wrong with the topic rules, with the place where the rule begins.
+///
+/// # Errors
+/// One line for the first rule that cannot be used.
+pub(super) fn rules(topics: &[TopicRule]) -> Result<Rules, String> {
+    let sources: Vec<_> = topics.iter().map(rule_source).collect();
+    Rules::compile(&sources).map_err(|error| match topics.get(error.index) {
+        Some(rule) => format!("{}: {error}", rule.origin),
+        None => error.to_string(),
+    })
+}
+
+fn rule_source(rule: &TopicRule) -> RuleSource {
+    RuleSource {
+        pattern: rule.pattern.clone(),
+        publish: rule.publish.clone(),
+        subscribe: rule.subscribe.clone(),
+        stream: rule.stream.clone(),
+        keep: rule.keep.map(|keep| Keep {
+            max_age_s: keep.days.map(|days| u64::from(days) * 24 * 60 * 60),
+            max_count: keep.count,
+            max_bytes: keep.mib.map(|mib| mib.saturating_mul(1024 * 1024)),
+        }),
+    }
+}
+
+/// The options of a broker with these settings.
+///
+/// # Errors
+/// As for [`rules`].
+pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, String> {
+    let (server, mqtt, limits) = (&settings.server, &settings.mqtt, &settings.limits);
+    let auth: Arc<dyn Authenticate> = match settings.auth.mode {
+        AuthMode::Open => Arc::new(OpenMode),
+    };
+    Ok(BrokerOptions {
+        store: store_options(settings),
+        shards: u16::try_from(server.shards).unwrap_or(u16::MAX),
+        listeners: settings.listeners.iter().map(listener_options).collect(),
+        handshake: handshake::Options {
+            connect_timeout: Duration::from_secs(mqtt.connect_timeout_s),
+            max_connect_bytes: mqtt.max_connect_bytes as usize,
+            max_client_id_bytes: usize::from(mqtt.max_client_id_bytes),
+        },
+        max_connections: limits.max_connections,
+        session: SessionLimits {
+            output_bytes: limits.output_bytes_per_connection,
+            receive_maximum: mqtt.receive_maximum,
+            max_inflight: mqtt.max_inflight_out,
+            topic_alias_maximum: mqtt.topic_alias_maximum,
+            maximum_packet_bytes: mqtt.max_packet_bytes,
+            session_expiry_max_s: mqtt.session_expiry_max_s,
+            keep_alive_max_s: mqtt.keep_alive_max_s,
+            max_subscriptions: mqtt.max_subscriptions_per_session,
+            append_queue_bytes: settings.journal.queue_max_bytes,
+            ..SessionLimits::default()
+        },
+        rules: Arc::new(rules(&settings.topics)?),
+        auth,
+        members: Arc::new(OpenRooms),
+        system_interval: match settings.sys.interval_s {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds)),
+        },
+        shutdown_deadline: Duration::from_secs(server.shutdown_deadline_s),
+    })
+}
+
+fn listener_options(listener: &tidings_config::Listener) -> listener::Options {
+    listener::Options {
+        kind: match listener.kind {
+            ListenerKind::Tcp => listener::Kind::Tcp,
+            ListenerKind::Ws => listener::Kind::WebSocket,
+            ListenerKind::Auto => listener::Kind::Auto,
+        },
+        address: listener.address,
+        path: listener.path.clone(),
+    }
+}
+
+fn store_options(settings: &Settings) -> store::Options {
+    let (journal, state) = (&settings.journal, &settings.state);
+    store::Options {
+        durability: match journal.durability {
+            Durability::Fsync => store::Durability::Fsync,
+            Durability::Interval => {
+                store::Durability::Interval(Duration::from_millis(journal.interval_ms))
+            }
+        },
+        segment_bytes: journal.segment_bytes,
+        batch_max_bytes: journal.batch_max_bytes,
+        backlog_max_bytes: journal.backlog_max_bytes,
+        backlog_max_age: Duration::from_secs(journal.backlog_max_age_s),
+        snapshot_every_bytes: state.snapshot_every_bytes,
+        snapshot_every_entries: state.snapshot_every_entries,
+        ..store::Options::new(settings.server.data_dir.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_settings_make_a_broker() {
+        let options = broker_options(&Settings::default()).unwrap();
+        assert_eq!(options.listeners.len(), 2);
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_used_is_reported_with_its_place() {
+        let settings = tidings_config::Sources {
+            file: None,
+            env: Vec::new(),
+            set: vec![
+                "topics=[{ pattern = \"a/{b\", publish = \"any\", subscribe = \"any\" }]"
+                    .to_owned(),
+            ],
+        };
+        let settings = Settings::load(&settings).unwrap();
+        let problem = rules(&settings.topics).unwrap_err();
+        assert!(problem.starts_with("--set topics: "), "{problem}");
+        assert!(problem.contains("a/{b"), "{problem}");
+    }
+}

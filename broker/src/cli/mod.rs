@@ -1,0 +1,98 @@
+//! The command line: what each command takes. The commands themselves have a file each.
+
+mod check_config;
+mod compose;
+mod dump;
+mod fsck;
+mod logging;
+mod mqtt_client;
+mod ports_file;
+mod publish;
+mod serve;
+mod subscribe;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tidings_config::{Settings, Sources};
+
+/// Exit code of a command that did its work and found something wrong.
+const FOUND_PROBLEMS: u8 = 1;
+
+/// An instant-messaging broker on MQTT: what was acknowledged is on disk, and everyone gets it.
+///
+/// Without a command it serves, with the settings it ships with: MQTT on 127.0.0.1:1883, and on
+/// 127.0.0.1:8083 MQTT over WebSocket and a web chat. Data goes to ./data.
+#[derive(Debug, Parser)]
+#[command(name = "tidings", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the broker (this is also what happens without a command)
+    Serve(serve::Serve),
+    /// Say what is wrong with the settings, with file and line, without starting anything
+    CheckConfig(check_config::CheckConfig),
+    /// Publish messages
+    Pub(publish::Publish),
+    /// Subscribe, and print messages as they come
+    Sub(subscribe::Subscribe),
+    /// Check every checksum and invariant of a data directory, while no broker uses it
+    Fsck(fsck::Fsck),
+    /// Print what is in the journal, one JSON object per line
+    Dump(dump::Dump),
+}
+
+/// Where settings come from.
+#[derive(Clone, Debug, Default, Args)]
+struct SettingsArgs {
+    /// Settings file (TOML); without it the settings that ship with the program
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Change one setting, stronger than the file and TIDINGS_SECTION__KEY in the environment;
+    /// may be given again
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl SettingsArgs {
+    fn load(&self) -> Result<Settings, tidings_config::ConfigErrors> {
+        Settings::load(&Sources {
+            file: self.config.clone(),
+            env: Sources::process_environment(),
+            set: self.set.clone(),
+        })
+    }
+
+    /// The data directory: of the flag, or of the settings.
+    fn data_dir(&self, flag: Option<&PathBuf>) -> Result<PathBuf, tidings_config::ConfigErrors> {
+        match flag {
+            Some(data_dir) => Ok(data_dir.clone()),
+            None => Ok(self.load()?.server.data_dir),
+        }
+    }
+}
+
+/// Runs the command that was asked for.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => serve::run(&cli.serve),
+        Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::CheckConfig(args)) => check_config::run(&args),
+        Some(Command::Pub(args)) => publish::run(&args),
+        Some(Command::Sub(args)) => subscribe::run(&args),
+        Some(Command::Fsck(args)) => fsck::run(&args),
+        Some(Command::Dump(args)) => dump::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("tidings: {error:#}");
+        ExitCode::FAILURE
+    })
+}

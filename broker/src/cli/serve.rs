@@ -1,0 +1,173 @@
+//! `tidings serve`: the broker, until SIGINT or SIGTERM.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tidings_broker::listener::{Kind, page_is_built};
+use tidings_broker::{Broker, Running};
+use tidings_config::{AuthMode, Listener, ListenerKind, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use super::{SettingsArgs, compose, logging, ports_file};
+
+/// Over the deadline of a stop, before the process ends anyway: the disk may not answer.
+const GRACE: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Directory of the journal and the state, instead of server.data_dir
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Listen for MQTT on this address, such as 127.0.0.1:1883; port 0 takes a free one.
+    /// Listeners given as flags replace all that are configured; may be given again
+    #[arg(long, value_name = "ADDR")]
+    tcp: Vec<SocketAddr>,
+    /// Listen for MQTT over WebSocket, and for HTTP, on this address; may be given again
+    #[arg(long, value_name = "ADDR")]
+    ws: Vec<SocketAddr>,
+    /// Listen for all of these on one address, told apart by the first byte; may be given again
+    #[arg(long, value_name = "ADDR")]
+    auto: Vec<SocketAddr>,
+    /// Once listening, write the addresses to this file, as {"tcp":[..],"ws":[..],"auto":[..]}
+    #[arg(long, value_name = "FILE")]
+    ports_file: Option<PathBuf>,
+}
+
+impl Serve {
+    fn settings(&self) -> anyhow::Result<Settings> {
+        let mut settings = self.settings.load()?;
+        if let Some(data_dir) = &self.data_dir {
+            settings.server.data_dir.clone_from(data_dir);
+        }
+        let kinds = [
+            (ListenerKind::Tcp, &self.tcp),
+            (ListenerKind::Ws, &self.ws),
+            (ListenerKind::Auto, &self.auto),
+        ];
+        if kinds.iter().any(|(_, addresses)| !addresses.is_empty()) {
+            let path = settings
+                .listeners
+                .iter()
+                .find(|listener| listener.kind != ListenerKind::Tcp);
+            let path = path.map_or_else(
+                || Listener::default().path,
+                |listener| listener.path.clone(),
+            );
+            settings.listeners.clear();
+            for (kind, addresses) in kinds {
+                settings
+                    .listeners
+                    .extend(addresses.iter().map(|&address| Listener {
+                        kind,
+                        address,
+                        path: path.clone(),
+                        ..Listener::default()
+                    }));
+            }
+        }
+        settings.check_exposure()?;
+        Ok(settings)
+    }
+}
+
+pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
+    let settings = args.settings()?;
+    let options = compose::broker_options(&settings).map_err(anyhow::Error::msg)?;
+    logging::start(&settings.log)?;
+    raise_file_limit(options.max_connections);
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let deadline = options.shutdown_deadline + GRACE;
+    let code = runtime.block_on(async {
+        // Before the start, so that a signal meanwhile is not lost.
+        let mut interrupted = signal(SignalKind::interrupt())?;
+        let mut terminated = signal(SignalKind::terminate())?;
+        let broker = Broker::start(options)?;
+        announce(&broker, &settings);
+        if let Some(path) = &args.ports_file {
+            ports_file::write(path, &broker)?;
+        }
+        let ended = tokio::select! {
+            ended = broker.wait() => Some(ended),
+            _ = interrupted.recv() => None,
+            _ = terminated.recv() => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                info!("stopping");
+                broker.stop();
+                match tokio::time::timeout(deadline, broker.wait()).await {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        error!("the stop takes too long: giving up");
+                        return Ok(ExitCode::FAILURE);
+                    }
+                }
+            }
+        };
+        anyhow::Ok(match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                error!(%error, "the broker did not stop in order");
+                ExitCode::FAILURE
+            }
+        })
+    })?;
+    // What still runs now has been given up; the journal knows what counts.
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+fn announce(broker: &Running, settings: &Settings) {
+    for (name, kind) in [
+        ("tcp", Kind::Tcp),
+        ("ws", Kind::WebSocket),
+        ("auto", Kind::Auto),
+    ] {
+        for address in broker.addresses(kind) {
+            info!(%address, kind = name, "listening");
+            if kind != Kind::Tcp {
+                if page_is_built() {
+                    info!("web chat: http://{address}/");
+                } else {
+                    info!("web chat: not built, `make web` builds it");
+                }
+            }
+        }
+    }
+    if settings.auth.mode == AuthMode::Open {
+        info!("open mode: any user name, no passwords");
+    }
+}
+
+/// Each connection takes a file descriptor; the usual soft limit is 1024.
+fn raise_file_limit(max_connections: usize) {
+    // Segments, sled, listeners and connections in their handshake.
+    const OTHERS: u64 = 8192;
+    let wanted = max_connections as u64 + OTHERS;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let raised = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
+    let new = Rlimit {
+        current: Some(raised),
+        maximum: limit.maximum,
+    };
+    if setrlimit(Resource::Nofile, new).is_err() || raised < wanted {
+        warn!(
+            files = raised,
+            wanted, "the limit on open files is low: raise it for so many connections"
+        );
+    }
+}

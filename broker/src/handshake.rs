@@ -1,0 +1,301 @@
+//! From a byte stream to a client: CONNECT within a time and a number of bytes, authentication, a
+//! Client Identifier, and the way to the thread of its shard.
+//!
+//! Invariants: nothing is kept for a peer but the bytes of its CONNECT, and no session is touched
+//! before it is authenticated; each peer has a task of its own, so that one which is slow or
+//! silent holds up nobody; Client Identifiers that begin with `$` never come from the network.
+//! It does not know sessions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_core::codec::{
+    self, ConnAck, ConnAckProperties, Connect, DecodeError, Packet, ReasonCode, Version,
+};
+use tidings_core::rules::Identity;
+use tidings_core::shard::{ConnectRequest, shard_of};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+use crate::admission::{Admission, Place};
+use crate::auth::{Authenticate, Credentials};
+use crate::clock::Clock;
+use crate::counters::Counters;
+use crate::shard::{Arrival, Mailboxes};
+use crate::transport::{Transport, close_gently};
+
+/// What Client Identifiers of links to other brokers begin with.
+pub const LINK_PREFIX: &str = "$link/";
+
+/// Bytes asked for at first: nearly every CONNECT fits, and it is not long-lived.
+const FIRST_READ: usize = 512;
+
+/// A refusal without a text, where the client takes only small packets (§3.1.2.11.4).
+const SMALL_PACKET: u32 = 256;
+
+/// Limits on what a peer may do before it is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// From the accepted connection to the whole CONNECT.
+    pub connect_timeout: Duration,
+    /// Bytes of the CONNECT.
+    pub max_connect_bytes: usize,
+    /// Bytes of a Client Identifier.
+    pub max_client_id_bytes: usize,
+}
+
+/// Where a stream comes from, and with it what is believed of it.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    /// Anyone.
+    Network { peer: std::net::SocketAddr },
+    /// A part of the broker, by name: it has the broker's rights.
+    Broker { label: Arc<str> },
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Network { peer } => peer.fmt(f),
+            Self::Broker { label } => f.write_str(label),
+        }
+    }
+}
+
+/// Receives peers and hands clients to their shards.
+pub(crate) struct Reception {
+    pub options: Options,
+    pub auth: Arc<dyn Authenticate>,
+    pub admission: Admission,
+    pub shards: Mailboxes,
+    pub counters: Arc<Counters>,
+    pub clock: Clock,
+}
+
+/// A CONNECT that is refused.
+struct Refusal {
+    /// What the CONNACK is written in; `None`: nothing is said, the peer may not speak MQTT.
+    version: Option<Version>,
+    reason: ReasonCode,
+    why: String,
+    has_room: bool,
+}
+
+impl Reception {
+    /// The instant by which a peer that comes now must have sent its CONNECT.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.options.connect_timeout
+    }
+
+    /// Takes a peer from its first byte to its shard, or to its end. `place` is given back when
+    /// the peer is known.
+    pub async fn receive(
+        &self,
+        mut transport: Transport,
+        origin: Origin,
+        deadline: Instant,
+        place: Option<Place>,
+    ) {
+        let kind = transport.kind();
+        let result = match timeout_at(deadline, self.judge(&mut transport, &origin)).await {
+            Ok(Some(judged)) => judged,
+            Ok(None) => Err(Refusal::silent("the connection ended before CONNECT")),
+            Err(_) => Err(Refusal::silent("no CONNECT in time")),
+        };
+        drop(place);
+        match result {
+            Ok((request, rest, place)) => {
+                let shard = shard_of(&request.client_id, self.shards.len());
+                match transport.detach() {
+                    Ok(stream) => self.shards.adopt(
+                        shard,
+                        Box::new(Arrival {
+                            request,
+                            stream,
+                            rest,
+                            origin,
+                            place,
+                        }),
+                    ),
+                    Err(error) => debug!(peer = %origin, %error, "lost before its session"),
+                }
+            }
+            Err(refusal) => {
+                self.counters.refused.add(1);
+                debug!(peer = %origin, kind, reason = ?refusal.reason, why = refusal.why, "refused");
+                if let Some(connack) = refusal.connack() {
+                    let _ = timeout_at(deadline, transport.write_all(&connack)).await;
+                    close_gently(transport).await;
+                }
+            }
+        }
+    }
+
+    /// Reads the CONNECT and judges it; `None` if the stream ended first.
+    async fn judge(
+        &self,
+        transport: &mut Transport,
+        origin: &Origin,
+    ) -> Option<Result<(ConnectRequest, Vec<u8>, Option<Place>), Refusal>> {
+        let limit = self.options.max_connect_bytes;
+        let mut bytes = Vec::with_capacity(FIRST_READ.min(limit));
+        loop {
+            let room = limit.saturating_sub(bytes.len()).max(1) as u64;
+            match (&mut *transport).take(room).read_buf(&mut bytes).await {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+            match codec::decode(None, &bytes, limit) {
+                Ok(None) => {}
+                Ok(Some((Packet::Connect(connect), used))) => {
+                    let judged = self.judge_connect(&connect, origin).await;
+                    let rest = bytes.get(used..).unwrap_or_default().to_vec();
+                    return Some(judged.map(|(request, place)| (request, rest, place)));
+                }
+                Ok(Some(_)) => return Some(Err(Refusal::silent("not a CONNECT"))),
+                Err(error) => return Some(Err(Refusal::undecoded(&bytes, &error))),
+            }
+        }
+    }
+
+    async fn judge_connect(
+        &self,
+        connect: &Connect<'_>,
+        origin: &Origin,
+    ) -> Result<(ConnectRequest, Option<Place>), Refusal> {
+        let refuse = |reason, why: String| Refusal {
+            version: Some(connect.version),
+            reason,
+            why,
+            has_room: connect
+                .properties
+                .maximum_packet_size
+                .is_none_or(|max| max >= SMALL_PACKET),
+        };
+        let (client_id, assigned) = self
+            .client_id(connect, origin)
+            .map_err(|why| refuse(ReasonCode::ClientIdentifierNotValid, why.to_owned()))?;
+        if connect.properties.authentication_method.is_some() {
+            let why = "extended authentication is not supported".to_owned();
+            return Err(refuse(ReasonCode::BadAuthenticationMethod, why));
+        }
+        let (identity, place) = match origin {
+            Origin::Broker { .. } => (Identity::broker(), None),
+            Origin::Network { .. } => {
+                let credentials = Credentials {
+                    username: connect.username,
+                    password: connect.password,
+                    client_id: connect.client_id,
+                };
+                let identity = self
+                    .auth
+                    .authenticate(credentials)
+                    .await
+                    .map_err(|denied| refuse(denied.reason(), denied.to_string()))?;
+                let place = self.admission.connection().ok_or_else(|| {
+                    refuse(ReasonCode::QuotaExceeded, "too many connections".to_owned())
+                })?;
+                (identity, Some(place))
+            }
+        };
+        let now = self.clock.now();
+        let request = ConnectRequest::from_packet(connect, client_id, assigned, identity, now);
+        Ok((request, place))
+    }
+
+    /// The Client Identifier of the session, and whether it was invented here (§3.1.3.1).
+    fn client_id(
+        &self,
+        connect: &Connect<'_>,
+        origin: &Origin,
+    ) -> Result<(Arc<str>, bool), &'static str> {
+        let id = connect.client_id;
+        if id.is_empty() {
+            // [MQTT-3.1.3-7] of 3.1.1; MQTT 3.1 knows no empty ones.
+            let may_be_empty = match connect.version {
+                Version::V31 => false,
+                Version::V311 => connect.clean_start,
+                Version::V5 => true,
+            };
+            return if may_be_empty {
+                Ok((
+                    format!("auto-{}", uuid::Uuid::new_v4().simple()).into(),
+                    true,
+                ))
+            } else {
+                Err("a session that stays needs a client identifier")
+            };
+        }
+        if id.len() > self.options.max_client_id_bytes {
+            return Err("the client identifier is too long");
+        }
+        match origin {
+            Origin::Network { .. } if id.starts_with('$') => {
+                Err("client identifiers that begin with $ are reserved")
+            }
+            Origin::Broker { .. } if !id.starts_with(LINK_PREFIX) => {
+                Err("the client identifier of a link begins with $link/")
+            }
+            _ => Ok((id.into(), false)),
+        }
+    }
+}
+
+impl Refusal {
+    fn silent(why: &str) -> Self {
+        let reason = ReasonCode::UnspecifiedError;
+        Self {
+            version: None,
+            reason,
+            why: why.to_owned(),
+            has_room: false,
+        }
+    }
+
+    /// A CONNECT that cannot be decoded: MQTT 5 has codes for that, older versions only for a
+    /// protocol level that is not spoken [MQTT-3.1.2-2]; other peers get nothing.
+    fn undecoded(bytes: &[u8], error: &DecodeError) -> Self {
+        let version = match (error, protocol_level(bytes)) {
+            (DecodeError::UnsupportedVersion(level), _) if *level < 5 => Some(Version::V311),
+            (DecodeError::UnsupportedVersion(_), _) | (_, Some(5)) => Some(Version::V5),
+            _ => None,
+        };
+        Self {
+            version,
+            reason: error.reason(),
+            why: error.to_string(),
+            has_room: true,
+        }
+    }
+
+    fn connack(&self) -> Option<Vec<u8>> {
+        let version = self.version?;
+        let reason_string = self.has_room.then(|| self.why.clone());
+        let connack = ConnAck {
+            session_present: false,
+            reason: self.reason,
+            properties: ConnAckProperties {
+                reason_string,
+                ..ConnAckProperties::default()
+            },
+        };
+        let mut bytes = Vec::new();
+        codec::encode(version, &Packet::ConnAck(connack), &mut bytes);
+        Some(bytes)
+    }
+}
+
+/// The protocol level that a CONNECT of MQTT 3.1.1 or later announces, whatever else is wrong
+/// with it.
+fn protocol_level(bytes: &[u8]) -> Option<u8> {
+    let (&0x10, rest) = bytes.split_first()? else {
+        return None;
+    };
+    // Remaining Length: at most four bytes, the last one without the highest bit (§1.5.5).
+    let end = rest.iter().take(4).position(|byte| byte & 0x80 == 0)?;
+    match rest.get(end + 1..)? {
+        [0, 4, b'M', b'Q', b'T', b'T', level, ..] => Some(*level),
+        _ => None,
+    }
+}

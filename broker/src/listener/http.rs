@@ -1,0 +1,193 @@
+//! HTTP on the WebSocket port: the upgrade to MQTT, the web chat, and whether the broker is well.
+//!
+//! A connection that does not become a WebSocket is short: it ends after [`CONNECTION`], so that a
+//! peer that reads slowly does not hold its place. This module does not know packets.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Method, Response, StatusCode, Uri, header};
+use axum::response::IntoResponse;
+use axum::routing::{any, get};
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+
+use super::page;
+use super::websocket::{FrameState, WebSocket, agree};
+use crate::admission::Place;
+use crate::handshake::{Origin, Reception};
+use crate::readiness::{self, Readiness};
+use crate::transport::Transport;
+
+/// How long a connection may serve pages: some reloads of the chat, then the browser comes anew.
+const CONNECTION: Duration = Duration::from_secs(30);
+
+/// Bytes of a request's header; cookies of other programs on the same host come along.
+const MAX_HEADER: usize = 32 * 1024;
+
+/// What is served on one listener.
+#[derive(Clone)]
+pub(super) struct Pages {
+    router: Router,
+}
+
+#[derive(Clone)]
+struct Served {
+    reception: Arc<Reception>,
+    readiness: Readiness,
+}
+
+/// What a request needs to become a client. Only the first upgrade of a connection finds it.
+#[derive(Clone)]
+struct Seat(Arc<Mutex<Option<(SocketAddr, Instant, Place)>>>);
+
+impl Pages {
+    pub fn new(websocket_path: &str, reception: Arc<Reception>, readiness: Readiness) -> Self {
+        let served = Served {
+            reception,
+            readiness,
+        };
+        let mut router = Router::new()
+            .route(
+                "/healthz",
+                get(|| async { page::text(StatusCode::OK, "ok\n") }),
+            )
+            .route("/readyz", get(ready));
+        // The router panics on a path that is there twice, or has characters of its own.
+        let is_plain = !websocket_path.contains(['{', '}', '*', ':']);
+        if is_plain && !matches!(websocket_path, "/healthz" | "/readyz") {
+            router = router.route(websocket_path, any(upgrade));
+        }
+        Self {
+            router: router.fallback(file).with_state(served),
+        }
+    }
+}
+
+/// Serves one connection, until it ends or becomes a client.
+pub(super) async fn serve(
+    socket: TcpStream,
+    peer: SocketAddr,
+    deadline: Instant,
+    place: Place,
+    pages: Pages,
+) {
+    let seat = Seat(Arc::new(Mutex::new(Some((peer, deadline, place)))));
+    let router = TowerToHyperService::new(pages.router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(seat.clone());
+        router.call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(deadline.saturating_duration_since(Instant::now()))
+        .max_buf_size(MAX_HEADER)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    match timeout(CONNECTION, connection).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => debug!(%peer, %error, "HTTP connection"),
+    }
+}
+
+async fn ready(State(served): State<Served>) -> Response<Body> {
+    let unavailable = |why: &str| page::text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
+    match served.readiness.get() {
+        readiness::State::Ready => page::text(StatusCode::OK, "ready\n"),
+        readiness::State::Starting => unavailable("starting"),
+        readiness::State::Stopping => unavailable("stopping"),
+        readiness::State::StoreFailed(why) => unavailable(&format!("the store failed: {why}")),
+    }
+}
+
+async fn file(method: Method, uri: Uri) -> Response<Body> {
+    if method == Method::GET || method == Method::HEAD {
+        page::serve(uri.path())
+    } else {
+        page::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n")
+    }
+}
+
+async fn upgrade(
+    State(served): State<Served>,
+    mut request: Request,
+) -> Result<Response<Body>, Infallible> {
+    let agreed = match agree(request.method(), request.headers()) {
+        Ok(agreed) => agreed,
+        Err((status, why)) => {
+            let mut refused = page::text(status, format!("{why}\n"));
+            if status == StatusCode::UPGRADE_REQUIRED {
+                let headers = refused.headers_mut();
+                headers.insert(
+                    header::UPGRADE,
+                    header::HeaderValue::from_static("websocket"),
+                );
+                headers.insert(
+                    header::SEC_WEBSOCKET_VERSION,
+                    header::HeaderValue::from_static("13"),
+                );
+            }
+            return Ok(refused);
+        }
+    };
+    let seat = request.extensions_mut().remove::<Seat>();
+    let seat =
+        seat.and_then(|Seat(seat)| seat.lock().unwrap_or_else(PoisonError::into_inner).take());
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let (Some((peer, deadline, place)), Some(upgrade)) = (seat, upgrade) else {
+        return Ok(page::text(
+            StatusCode::BAD_REQUEST,
+            "this connection cannot be upgraded\n",
+        ));
+    };
+    tokio::spawn(async move {
+        match upgrade.await.map(into_transport) {
+            Ok(Some(transport)) => {
+                let origin = Origin::Network { peer };
+                served
+                    .reception
+                    .receive(transport, origin, deadline, Some(place))
+                    .await;
+            }
+            Ok(None) => debug!(%peer, "upgraded into something else"),
+            Err(error) => debug!(%peer, %error, "lost in its upgrade"),
+        }
+    });
+    let response = (
+        StatusCode::SWITCHING_PROTOCOLS,
+        [
+            (
+                header::CONNECTION,
+                header::HeaderValue::from_static("upgrade"),
+            ),
+            (
+                header::UPGRADE,
+                header::HeaderValue::from_static("websocket"),
+            ),
+            (header::SEC_WEBSOCKET_ACCEPT, agreed.accept),
+            (header::SEC_WEBSOCKET_PROTOCOL, agreed.subprotocol),
+        ],
+    );
+    Ok(response.into_response())
+}
+
+/// The socket below HTTP, and what was read of the frames already.
+fn into_transport(upgraded: Upgraded) -> Option<Transport> {
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    let frames = FrameState::new(parts.read_buf);
+    Some(Transport::WebSocket(Box::new(WebSocket::new(
+        parts.io.into_inner(),
+        frames,
+    ))))
+}

@@ -1,0 +1,103 @@
+//! One connection in the thread of its shard: the stream, the bytes of a packet that is not whole
+//! yet, and who waits for what. Output is not here: it is in the shard, until the socket takes it.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use tidings_core::shard::ConnId;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::admission::Place;
+use crate::handshake::Origin;
+use crate::transport::Transport;
+
+/// A connection; see the module.
+pub(super) struct Connection {
+    pub id: ConnId,
+    pub origin: Origin,
+    transport: RefCell<Option<Transport>>,
+    /// Bytes that the shard did not use: part of a packet, or what came while it paused.
+    pub rest: RefCell<Vec<u8>>,
+    /// `rest` is to be offered before the socket is read again.
+    pub offer_rest: Cell<bool>,
+    pub paused: Cell<bool>,
+    /// The read loop, while it pauses.
+    paused_reader: Cell<Option<Waker>>,
+    pub read_loop: RefCell<Option<AbortHandle>>,
+    /// A task waits for the socket to take more output.
+    pub draining: Cell<bool>,
+    /// The connection is to be closed once its output is written, or at this instant.
+    pub closing: Cell<Option<Instant>>,
+    /// Tells the draining task that `closing` was set, or that the stream is gone.
+    pub changed: Notify,
+    _place: Option<Place>,
+}
+
+impl Connection {
+    pub fn new(
+        id: ConnId,
+        origin: Origin,
+        transport: Transport,
+        rest: Vec<u8>,
+        place: Option<Place>,
+    ) -> Self {
+        Self {
+            id,
+            origin,
+            transport: RefCell::new(Some(transport)),
+            offer_rest: Cell::new(!rest.is_empty()),
+            rest: RefCell::new(rest),
+            paused: Cell::new(false),
+            paused_reader: Cell::new(None),
+            read_loop: RefCell::new(None),
+            draining: Cell::new(false),
+            closing: Cell::new(None),
+            changed: Notify::new(),
+            _place: place,
+        }
+    }
+
+    /// Reads what is there; nothing read means the end.
+    pub fn poll_read(&self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.transport.borrow_mut().as_mut() {
+            Some(transport) => Pin::new(transport).poll_read(cx, out),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Writes what the socket takes at once. Only one waker waits for a socket: while a task
+    /// drains, nobody else may write.
+    pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.transport.borrow_mut().as_mut() {
+            Some(transport) => Pin::new(transport).poll_write(cx, bytes),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    /// Takes the stream out: the connection is over.
+    pub fn take_transport(&self) -> Option<Transport> {
+        if let Some(read_loop) = self.read_loop.take() {
+            read_loop.abort();
+        }
+        self.transport.take()
+    }
+
+    /// Waits, in the read loop, until [`Connection::resume`].
+    pub fn pause_reader(&self, cx: &Context<'_>) {
+        self.paused_reader.set(Some(cx.waker().clone()));
+    }
+
+    /// The shard takes input again.
+    pub fn resume(&self) {
+        self.paused.set(false);
+        self.offer_rest.set(true);
+        if let Some(reader) = self.paused_reader.take() {
+            reader.wake();
+        }
+    }
+}

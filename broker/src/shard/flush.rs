@@ -1,0 +1,376 @@
+//! What a shard thread owns, and its one flush: after all readers that were ready have run, do
+//! what the shard says, with one write for each connection that has output.
+//!
+//! A socket that does not take everything leaves the rest in the shard, and a task of its own
+//! writes on when it can: nothing else buffers, and nobody waits for it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use tidings_core::journal::ShardId;
+use tidings_core::shard::{ConnId, Event, Input, Output, Shard};
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, info};
+
+use super::connection::Connection;
+use super::mailbox::Arrival;
+use super::reading::{Gate, READ_BUFFER, read_loop};
+use super::{Report, Shared};
+use crate::transport::close_gently;
+
+/// How long a connection that is being closed may take to accept its last bytes.
+const LAST_BYTES: Duration = Duration::from_secs(2);
+
+/// Writes to one socket in a row: with the default output some hundred kilobytes.
+const WRITE_ROUNDS: usize = 8;
+
+/// What a shard thread owns; see the module.
+pub(super) struct Local {
+    id: ShardId,
+    shard: RefCell<Shard>,
+    shared: Shared,
+    connections: RefCell<HashMap<ConnId, Rc<Connection>>>,
+    /// Connections that are over and that the shard still has to be told of.
+    ended: RefCell<Vec<ConnId>>,
+    flush_wanted: Cell<bool>,
+    flusher: Cell<Option<Waker>>,
+    /// Sockets that are being closed gently.
+    farewells: Cell<usize>,
+    quiet: Notify,
+    pub read_buffer: RefCell<Box<[u8]>>,
+    pub gate: Gate,
+    bytes_received: Cell<u64>,
+    bytes_sent: Cell<u64>,
+    report: Arc<Mutex<Report>>,
+}
+
+impl Local {
+    pub fn new(id: ShardId, shard: Shard, shared: Shared, report: Arc<Mutex<Report>>) -> Self {
+        Self {
+            id,
+            shard: RefCell::new(shard),
+            shared,
+            connections: RefCell::default(),
+            ended: RefCell::default(),
+            flush_wanted: Cell::new(true),
+            flusher: Cell::new(None),
+            farewells: Cell::new(0),
+            quiet: Notify::new(),
+            read_buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
+            gate: Gate::default(),
+            bytes_received: Cell::new(0),
+            bytes_sent: Cell::new(0),
+            report,
+        }
+    }
+
+    /// Begins a connection.
+    pub fn adopt(self: &Rc<Self>, arrival: Arrival) {
+        let transport = match arrival.stream.attach() {
+            Ok(transport) => transport,
+            Err(error) => {
+                debug!(peer = %arrival.origin, %error, "lost before its session");
+                return;
+            }
+        };
+        let id = self
+            .shard
+            .borrow_mut()
+            .open(self.shared.clock.now(), arrival.request);
+        let connection =
+            Connection::new(id, arrival.origin, transport, arrival.rest, arrival.place);
+        let connection = Rc::new(connection);
+        self.connections.borrow_mut().insert(id, connection.clone());
+        let reading = spawn_local(read_loop(self.clone(), connection.clone()));
+        *connection.read_loop.borrow_mut() = Some(reading.abort_handle());
+        self.want_flush();
+    }
+
+    /// Something happened.
+    pub fn input(&self, input: Input) {
+        self.shard
+            .borrow_mut()
+            .handle_input(self.shared.clock.now(), input);
+        self.want_flush();
+    }
+
+    /// Bytes came in; what the shard does not use stays with the connection.
+    pub fn receive(&self, connection: &Connection, bytes: &[u8]) {
+        self.bytes_received
+            .set(self.bytes_received.get() + bytes.len() as u64);
+        let now = self.shared.clock.now();
+        let mut shard = self.shard.borrow_mut();
+        let mut rest = connection.rest.borrow_mut();
+        let received = if rest.is_empty() {
+            let received = shard.receive(now, connection.id, bytes);
+            rest.extend_from_slice(bytes.get(received.consumed..).unwrap_or_default());
+            received
+        } else {
+            rest.extend_from_slice(bytes);
+            let received = shard.receive(now, connection.id, &rest);
+            let used = received.consumed.min(rest.len());
+            rest.drain(..used);
+            received
+        };
+        if rest.is_empty() {
+            // Nothing is held while idle.
+            *rest = Vec::new();
+        }
+        connection.paused.set(received.paused);
+        self.want_flush();
+    }
+
+    /// The peer is gone, or has nothing more to say. Its answers still leave with the next flush.
+    pub fn end(&self, connection: &Connection) {
+        self.ended.borrow_mut().push(connection.id);
+        self.want_flush();
+    }
+
+    fn want_flush(&self) {
+        if !self.flush_wanted.replace(true)
+            && let Some(flusher) = self.flusher.take()
+        {
+            flusher.wake();
+        }
+    }
+
+    /// The flush task. It is woken by the first reader of a round, and so runs after the last.
+    pub async fn flush_loop(self: Rc<Self>) {
+        loop {
+            poll_fn(|cx| {
+                if self.flush_wanted.take() {
+                    return Poll::Ready(());
+                }
+                self.flusher.set(Some(cx.waker().clone()));
+                Poll::Pending
+            })
+            .await;
+            self.flush();
+            if self.is_quiet() {
+                self.quiet.notify_one();
+            }
+        }
+    }
+
+    fn flush(self: &Rc<Self>) {
+        loop {
+            while let Some(output) = self.poll_output() {
+                self.perform(output);
+            }
+            let ended = self.ended.take();
+            if ended.is_empty() {
+                return;
+            }
+            for id in ended {
+                self.finish(id);
+            }
+        }
+    }
+
+    fn poll_output(&self) -> Option<Output> {
+        self.shard.borrow_mut().poll_output()
+    }
+
+    fn perform(self: &Rc<Self>, output: Output) {
+        match output {
+            Output::Append(appends) => (self.shared.append)(appends),
+            Output::ToShard { shard, message } => {
+                let message = Input::FromShard {
+                    shard: self.id,
+                    message,
+                };
+                self.shared.mailboxes.input(shard, message);
+            }
+            Output::Write { conn } => {
+                if let Some(connection) = self.connection(conn) {
+                    self.write(&connection);
+                }
+            }
+            Output::Close { conn, reason } => {
+                if let Some(connection) = self.connection(conn) {
+                    debug!(peer = %connection.origin, ?reason, "closing");
+                    self.close(&connection);
+                }
+            }
+            Output::Resume { conn } => {
+                if let Some(connection) = self.connection(conn) {
+                    connection.resume();
+                }
+            }
+            Output::Event(event) => say(&event),
+        }
+    }
+
+    fn connection(&self, id: ConnId) -> Option<Rc<Connection>> {
+        self.connections.borrow().get(&id).cloned()
+    }
+
+    /// One write; what the socket does not take is left to a task.
+    fn write(self: &Rc<Self>, connection: &Rc<Connection>) {
+        if connection.draining.get() {
+            return;
+        }
+        let mut nobody = Context::from_waker(Waker::noop());
+        if self.poll_write(connection, &mut nobody).is_pending() {
+            connection.draining.set(true);
+            spawn_local(self.clone().drain(connection.clone()));
+        }
+    }
+
+    /// Writes what the socket takes; ready when nothing is left, or the connection is broken and
+    /// ended. A session that reads on fills its output while it is written: after some rounds
+    /// others have a turn.
+    fn poll_write(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..WRITE_ROUNDS {
+            let written = {
+                let shard = self.shard.borrow();
+                let bytes = shard.outgoing(connection.id);
+                if bytes.is_empty() {
+                    return Poll::Ready(());
+                }
+                ready!(connection.poll_write(cx, bytes))
+            };
+            match written {
+                Ok(len) => {
+                    self.bytes_sent.set(self.bytes_sent.get() + len as u64);
+                    let now = self.shared.clock.now();
+                    self.shard.borrow_mut().wrote(now, connection.id, len);
+                    self.want_flush();
+                }
+                Err(error) => {
+                    debug!(peer = %connection.origin, %error, "cannot write");
+                    self.end(connection);
+                    return Poll::Ready(());
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Writes whenever the socket takes something, until nothing is left; then closes, if that was
+    /// asked for.
+    async fn drain(self: Rc<Self>, connection: Rc<Connection>) {
+        loop {
+            let deadline = connection.closing.get();
+            tokio::select! {
+                biased;
+                () = poll_fn(|cx| self.poll_write(&connection, cx)) => break,
+                () = connection.changed.notified() => {}
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break,
+            }
+        }
+        connection.draining.set(false);
+        if connection.closing.get().is_some() {
+            self.part(&connection);
+        }
+    }
+
+    /// The shard wants the connection closed, after its last bytes.
+    fn close(self: &Rc<Self>, connection: &Rc<Connection>) {
+        if connection.closing.get().is_some() {
+            return;
+        }
+        connection.closing.set(Some(Instant::now() + LAST_BYTES));
+        if let Some(read_loop) = connection.read_loop.take() {
+            read_loop.abort();
+        }
+        self.write(connection);
+        if connection.draining.get() {
+            connection.changed.notify_one();
+        } else {
+            self.part(connection);
+        }
+    }
+
+    /// Ends the connection in a way that lets the peer read its last bytes.
+    fn part(self: &Rc<Self>, connection: &Connection) {
+        if let Some(transport) = connection.take_transport() {
+            self.farewells.set(self.farewells.get() + 1);
+            let local = self.clone();
+            spawn_local(async move {
+                close_gently(transport).await;
+                local.farewells.set(local.farewells.get() - 1);
+                local.want_flush();
+            });
+        }
+        self.end(connection);
+    }
+
+    /// The last of a connection: what was for it is written if it can be, and the shard is told.
+    fn finish(self: &Rc<Self>, id: ConnId) {
+        let Some(connection) = self.connections.borrow_mut().remove(&id) else {
+            return;
+        };
+        if connection.draining.get() {
+            connection.changed.notify_one();
+        } else {
+            let mut nobody = Context::from_waker(Waker::noop());
+            let _ = self.poll_write(&connection, &mut nobody);
+        }
+        drop(connection.take_transport());
+        let disconnected = Input::Disconnected { conn: id };
+        self.shard
+            .borrow_mut()
+            .handle_input(self.shared.clock.now(), disconnected);
+    }
+
+    /// Whether, after a shutdown, nothing is left to do.
+    pub fn is_quiet(&self) -> bool {
+        self.farewells.get() == 0
+            && self.ended.borrow().is_empty()
+            && self.shard.borrow().is_quiet()
+    }
+
+    /// Waits until a flush left nothing to do.
+    pub async fn became_quiet(&self) {
+        self.quiet.notified().await;
+    }
+
+    /// Whether some shard is behind, so that nobody should read more.
+    pub fn is_crowded(&self) -> bool {
+        self.shared.mailboxes.is_crowded()
+    }
+
+    /// Tells the other threads how this one does.
+    pub fn publish_report(&self) {
+        let shard = self.shard.borrow();
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Report {
+            stats: shard.stats(),
+            bytes_received: self.bytes_received.get(),
+            bytes_sent: self.bytes_sent.get(),
+            lowest_reader: shard.lowest_reader(),
+            position: shard.position(),
+        };
+    }
+}
+
+/// One line for what the shard finds worth saying.
+fn say(event: &Event) {
+    match event {
+        Event::Connected {
+            client_id,
+            user,
+            version,
+            session_present,
+        } => {
+            debug!(%client_id, %user, ?version, session_present, "connected");
+        }
+        Event::Disconnected { client_id, reason } => debug!(%client_id, ?reason, "disconnected"),
+        Event::Trimmed {
+            client_id,
+            from,
+            to,
+        } => {
+            info!(%client_id, %from, %to, "messages were trimmed before this session had read them");
+        }
+        Event::ReadFailed { error } => error!(%error, "the journal cannot be read"),
+    }
+}

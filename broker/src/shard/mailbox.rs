@@ -1,0 +1,141 @@
+//! How other threads reach a shard: its mailbox, which is emptied whatever else happens.
+//!
+//! Mailboxes have no bound of their own. What is committed is bounded by the journal's queue, what
+//! arrives by the handshakes; what shards forward to each other is bounded by readers that stop
+//! reading their sockets while a mailbox is long (see [`Mailboxes::is_crowded`]). Only reading
+//! waits, never the emptying of a mailbox, so there is no cycle of waiters.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use tidings_core::journal::ShardId;
+use tidings_core::shard::{ConnectRequest, Input};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::admission::Place;
+use crate::handshake::Origin;
+use crate::transport::Detached;
+
+/// Commands in a mailbox above which nobody reads from sockets. Shards talk in batches, so that
+/// these are some megabytes at most, and many milliseconds of work.
+const CROWDED: usize = 4096;
+
+/// Commands taken out of a mailbox at once: enough for one flush, and then others have a turn.
+const ROUND: usize = 256;
+
+/// Something for a shard.
+pub(crate) enum Command {
+    /// A client that was let in.
+    Adopt(Box<Arrival>),
+    /// Something that happened.
+    Input(Input),
+    /// End now, whatever is unfinished: the deadline of a stop has passed.
+    Abandon,
+}
+
+/// A client that was let in, on its way to its shard.
+pub(crate) struct Arrival {
+    pub request: ConnectRequest,
+    pub stream: Detached,
+    /// Bytes that came after the CONNECT.
+    pub rest: Vec<u8>,
+    pub origin: Origin,
+    /// Its place among the connections, if it takes one.
+    pub place: Option<Place>,
+}
+
+/// The mailboxes of all shards, from outside.
+#[derive(Clone)]
+pub(crate) struct Mailboxes(Arc<[Mailbox]>);
+
+struct Mailbox {
+    sender: UnboundedSender<Command>,
+    waiting: AtomicUsize,
+}
+
+/// The receiving ends, one for each shard, in order.
+pub(crate) type Inboxes = Vec<Inbox>;
+
+/// The mailbox of one shard, from inside.
+pub(crate) struct Inbox {
+    receiver: UnboundedReceiver<Command>,
+    mailboxes: Mailboxes,
+    shard: usize,
+}
+
+/// Mailboxes for `shards` shards.
+pub(crate) fn mailboxes(shards: u16) -> (Mailboxes, Inboxes) {
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| unbounded_channel()).unzip();
+    let mailboxes = senders.into_iter().map(|sender| Mailbox {
+        sender,
+        waiting: AtomicUsize::new(0),
+    });
+    let mailboxes = Mailboxes(mailboxes.collect());
+    let inbox = |(shard, receiver)| Inbox {
+        receiver,
+        mailboxes: mailboxes.clone(),
+        shard,
+    };
+    let inboxes = receivers.into_iter().enumerate().map(inbox).collect();
+    (mailboxes, inboxes)
+}
+
+impl Mailboxes {
+    /// How many shards there are.
+    pub fn len(&self) -> u16 {
+        u16::try_from(self.0.len()).unwrap_or(u16::MAX)
+    }
+
+    /// Tells one shard what happened. A shard that has ended hears nothing.
+    pub fn input(&self, shard: ShardId, input: Input) {
+        self.send(shard, Command::Input(input));
+    }
+
+    /// Tells all shards.
+    pub fn broadcast(&self, input: impl Fn() -> Input) {
+        for shard in 0..self.len() {
+            self.input(shard, input());
+        }
+    }
+
+    /// Hands a client over.
+    pub fn adopt(&self, shard: ShardId, arrival: Box<Arrival>) {
+        self.send(shard, Command::Adopt(arrival));
+    }
+
+    /// Ends all shards now.
+    pub fn abandon(&self) {
+        for shard in 0..self.len() {
+            self.send(shard, Command::Abandon);
+        }
+    }
+
+    /// Whether some shard is behind, so that nobody should read more.
+    pub fn is_crowded(&self) -> bool {
+        self.0
+            .iter()
+            .any(|mailbox| mailbox.waiting.load(Relaxed) > CROWDED)
+    }
+
+    fn send(&self, shard: ShardId, command: Command) {
+        let Some(mailbox) = self.0.get(usize::from(shard)) else {
+            return;
+        };
+        // Counted first, so that the receiver never takes away more than is there.
+        mailbox.waiting.fetch_add(1, Relaxed);
+        if mailbox.sender.send(command).is_err() {
+            mailbox.waiting.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+impl Inbox {
+    /// Waits for commands and appends some of them to `commands`; 0 if no more will come.
+    pub async fn receive(&mut self, commands: &mut Vec<Command>) -> usize {
+        let received = self.receiver.recv_many(commands, ROUND).await;
+        if let Some(mailbox) = self.mailboxes.0.get(self.shard) {
+            mailbox.waiting.fetch_sub(received, Relaxed);
+        }
+        received
+    }
+}

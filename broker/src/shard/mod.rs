@@ -1,0 +1,213 @@
+//! Shard threads: each runs one [`Shard`] of the core in a runtime of its own, with the read loops
+//! of its connections and one task that flushes.
+//!
+//! Invariants: the shard is touched by its thread only; what comes from elsewhere comes through
+//! its mailbox, which it always empties; a panic of a shard ends the process, because what it was
+//! doing is not known, and a restart recovers.
+//! This module does not know listeners, nor how the journal is written.
+
+mod connection;
+mod flush;
+mod mailbox;
+mod reading;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use tidings_core::journal::{Append, Journal};
+use tidings_core::message::Offset;
+use tidings_core::rules::{Membership, Rules};
+use tidings_core::shard::{Input, Options, Shard, Stats};
+use tidings_core::state::State;
+use tokio::task::LocalSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::clock::Clock;
+use flush::Local;
+
+pub(crate) use mailbox::{Arrival, Command, Mailboxes, mailboxes};
+
+/// Time between two ticks of a shard, as the core wants it.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Where appends go: the mailbox of the journal's writer.
+pub(crate) type AppendSink = Arc<dyn Fn(Vec<Append>) + Send + Sync>;
+
+/// What all shards share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub journal: Arc<dyn Journal>,
+    pub state: Arc<dyn State>,
+    pub rules: Arc<Rules>,
+    pub members: Arc<dyn Membership + Send + Sync>,
+    pub append: AppendSink,
+    pub mailboxes: Mailboxes,
+    pub clock: Clock,
+}
+
+/// What a shard tells about itself, at each tick.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub stats: Stats,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    /// The slowest connected reader of the journal.
+    pub lowest_reader: Option<Offset>,
+    /// Offset up to which committed entries were handled.
+    pub position: Offset,
+}
+
+/// A shard thread that runs.
+pub(crate) struct ShardThread {
+    report: Arc<Mutex<Report>>,
+    begin: mpsc::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+/// How a shard thread ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// After [`Input::Shutdown`], with everything in the journal.
+    Quiet,
+    /// It panicked, or could not begin.
+    Failed(String),
+}
+
+impl ShardThread {
+    /// Starts the thread, and returns when its shard stands at the end of the journal. It does
+    /// nothing before [`ShardThread::begin`], so that nothing is committed until all shards stand
+    /// there. `ended` is called once, from the thread.
+    ///
+    /// # Errors
+    /// If there is no thread, or no runtime, to be had.
+    pub fn start(
+        options: Options,
+        shared: Shared,
+        inbox: mailbox::Inbox,
+        ended: impl FnOnce(Ended) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let report = Arc::new(Mutex::new(Report::default()));
+        let (ready, is_ready) = mpsc::channel();
+        let (begin, may_begin) = mpsc::channel();
+        let start = Start { ready, may_begin };
+        let name = format!("shard-{}", options.id);
+        let shared_report = report.clone();
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            let run = || run(options, shared, inbox, shared_report, start);
+            ended(match catch_unwind(AssertUnwindSafe(run)) {
+                Ok(Ok(())) => Ended::Quiet,
+                Ok(Err(error)) => Ended::Failed(format!("no runtime: {error}")),
+                Err(panic) => Ended::Failed(panic_text(panic.as_ref())),
+            });
+        })?;
+        is_ready
+            .recv()
+            .map_err(|_| std::io::Error::other("the shard did not start"))?;
+        Ok(Self {
+            report,
+            begin,
+            thread,
+        })
+    }
+
+    /// All shards are there.
+    pub fn begin(&self) {
+        // A thread that has ended has said so.
+        let _ = self.begin.send(());
+    }
+
+    /// What it told last.
+    pub fn report(&self) -> Report {
+        self.report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Waits for a thread that has said that it ended.
+    pub fn join(self) {
+        // A panic was reported by the thread itself.
+        let _ = self.thread.join();
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("without a message"))
+}
+
+/// The two steps of a start.
+struct Start {
+    ready: mpsc::Sender<()>,
+    may_begin: mpsc::Receiver<()>,
+}
+
+fn run(
+    options: Options,
+    shared: Shared,
+    inbox: mailbox::Inbox,
+    report: Arc<Mutex<Report>>,
+    start: Start,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let shard = Shard::new(
+        options.clone(),
+        shared.clock.now(),
+        shared.journal.clone(),
+        shared.state.clone(),
+        shared.rules.clone(),
+        shared.members.clone(),
+    );
+    let local = Rc::new(Local::new(options.id, shard, shared, report));
+    local.publish_report();
+    if start.ready.send(()).is_err() || start.may_begin.recv().is_err() {
+        // Another part of the broker could not be started.
+        return Ok(());
+    }
+    LocalSet::new().block_on(&runtime, async {
+        tokio::task::spawn_local(local.clone().flush_loop());
+        tokio::task::spawn_local(tick_loop(local.clone()));
+        inbox_loop(local, inbox).await;
+    });
+    Ok(())
+}
+
+async fn tick_loop(local: Rc<Local>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        local.input(Input::Tick);
+        local.publish_report();
+    }
+}
+
+/// Runs until the shard was told to stop and is quiet, or until everyone who could tell it
+/// something is gone.
+async fn inbox_loop(local: Rc<Local>, mut inbox: mailbox::Inbox) {
+    let mut commands = Vec::new();
+    let mut stopping = false;
+    while !(stopping && local.is_quiet()) {
+        tokio::select! {
+            received = inbox.receive(&mut commands) => if received == 0 { return },
+            () = local.became_quiet(), if stopping => {}
+        }
+        for command in commands.drain(..) {
+            match command {
+                Command::Adopt(arrival) => local.adopt(*arrival),
+                Command::Input(input) => {
+                    stopping |= matches!(input, Input::Shutdown);
+                    local.input(input);
+                }
+                Command::Abandon => return,
+            }
+        }
+    }
+    local.publish_report();
+}

@@ -1,0 +1,83 @@
+//! The read loop of a connection: everything that is available goes into a buffer that the whole
+//! thread shares, and from there into the shard.
+//!
+//! A read that does not fill the buffer has drained the socket, and it is not asked again; a full
+//! one gives others a turn first. A connection that waits holds no buffer.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use tokio::io::ReadBuf;
+
+use super::connection::Connection;
+use super::flush::Local;
+
+/// Bytes of the read buffer of a thread: deep batches of small packets, and what a connection that
+/// is paused may leave behind.
+pub(super) const READ_BUFFER: usize = 64 * 1024;
+
+/// How often readers look whether crowded mailboxes have emptied: some batches of a busy shard.
+const CROWDED_RETRY: Duration = Duration::from_millis(1);
+
+/// Readers that wait because some shard is behind.
+#[derive(Default)]
+pub(super) struct Gate {
+    waiting: RefCell<Vec<Waker>>,
+    is_watched: Cell<bool>,
+}
+
+/// Reads until the connection ends.
+pub(super) async fn read_loop(local: Rc<Local>, connection: Rc<Connection>) {
+    poll_fn(|cx| poll_reading(&local, &connection, cx)).await;
+    local.end(&connection);
+}
+
+fn poll_reading(local: &Rc<Local>, connection: &Connection, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        if connection.paused.get() {
+            connection.pause_reader(cx);
+            return Poll::Pending;
+        }
+        if connection.offer_rest.take() {
+            local.receive(connection, &[]);
+            continue;
+        }
+        ready!(poll_gate(local, cx));
+        let mut buffer = local.read_buffer.borrow_mut();
+        let mut read = ReadBuf::new(&mut buffer);
+        match ready!(connection.poll_read(cx, &mut read)) {
+            Ok(()) if !read.filled().is_empty() => {}
+            Ok(()) | Err(_) => return Poll::Ready(()),
+        }
+        local.receive(connection, read.filled());
+        if read.remaining() == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+    }
+}
+
+/// Upstream waits: while a mailbox is crowded nothing more is read.
+fn poll_gate(local: &Rc<Local>, cx: &Context<'_>) -> Poll<()> {
+    if !local.is_crowded() {
+        return Poll::Ready(());
+    }
+    local.gate.waiting.borrow_mut().push(cx.waker().clone());
+    if !local.gate.is_watched.replace(true) {
+        tokio::task::spawn_local(watch_gate(local.clone()));
+    }
+    Poll::Pending
+}
+
+async fn watch_gate(local: Rc<Local>) {
+    while local.is_crowded() {
+        tokio::time::sleep(CROWDED_RETRY).await;
+    }
+    local.gate.is_watched.set(false);
+    for reader in local.gate.waiting.take() {
+        reader.wake();
+    }
+}
