@@ -2,3 +2,4 @@
 //! brokers.
 
 pub mod journal;
+pub mod state;
