@@ -121,7 +121,8 @@ impl SledState {
         }
     }
 
-    /// Number of changed records that wait in memory for a checkpoint.
+    /// Number of changed records that wait in memory for a checkpoint: nothing else bounds it, so
+    /// the owner does one when it grows, also while a long journal is replayed.
     pub fn pending_records(&self) -> usize {
         self.live().active.len()
     }

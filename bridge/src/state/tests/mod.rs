@@ -210,12 +210,14 @@ fn group_progress(filter: &str, cursor: u64, unfinished: &[u64]) -> Record {
 /// An implementation of the state, and when it goes to disk.
 enum Subject {
     Memory(MemoryState),
-    Sled {
-        directory: TempDir,
-        state: Option<SledState>,
-        rhythm: Rhythm,
-        log: Log,
-    },
+    Sled(Box<SledSubject>),
+}
+
+struct SledSubject {
+    directory: TempDir,
+    state: Option<SledState>,
+    rhythm: Rhythm,
+    log: Log,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -244,32 +246,32 @@ impl Subject {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let log = Log::default();
         let state = Some(log.open(directory.path()).0);
-        Self::Sled {
+        Self::Sled(Box::new(SledSubject {
             directory,
             state,
             rhythm,
             log,
-        }
+        }))
     }
 
     fn state(&self) -> &dyn State {
         match self {
             Self::Memory(state) => state,
-            Self::Sled { state, .. } => state.as_ref().expect("open between batches"),
+            Self::Sled(sled) => sled.state.as_ref().expect("open between batches"),
         }
     }
 
     fn apply(&mut self, batch: &Batch) {
         self.state().apply(batch);
-        let Self::Sled {
+        let Self::Sled(sled) = self else {
+            return;
+        };
+        let SledSubject {
             directory,
             state,
             rhythm,
             log,
-        } = self
-        else {
-            return;
-        };
+        } = &mut **sled;
         log.batches.push(batch.clone());
         log.end = batch.end().unwrap_or(log.end);
         let open = state.take().expect("open between batches");
@@ -295,7 +297,18 @@ impl Subject {
 /// Runs a test of the contract over every implementation.
 fn each(test: impl Fn(&mut Subject, &mut Log)) {
     for (name, mut subject) in Subject::all() {
-        println!("{name}");
+        let _named = Named(name);
         test(&mut subject, &mut Log::default());
+    }
+}
+
+/// Says, if the test fails while it lives, in which case it did.
+struct Named(String);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed with {}", self.0);
+        }
     }
 }

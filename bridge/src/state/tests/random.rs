@@ -120,7 +120,7 @@ fn assert_answers_alike(left: &dyn State, right: &dyn State, random: &mut Random
 }
 
 fn sled_and_memory_agree(seed: u64) {
-    println!("seed {seed}");
+    let _named = Named(format!("seed {seed}"));
     let mut random = Random::new(seed);
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut log = Log::default();
