@@ -5,6 +5,7 @@
 //! * [`RawClient`]: one connection over TCP or WebSocket, byte by byte if need be.
 //! * [`Program`]: mosquitto's clients, Node and Python scripts, line by line.
 //! * [`crash`]: the crash test, as a library for a test and for `cargo run --bin crash`.
+//! * [`simulation`]: the heart of the broker with disk, network and clients, from a seed.
 //!
 //! Everything here blocks and panics with a sentence when what was expected does not happen within
 //! a deadline: it is for tests. Deadlines are only the failing bound, nothing waits for them.
@@ -15,9 +16,11 @@ pub mod crash;
 pub mod delivery;
 pub mod link;
 pub mod measure;
+pub mod numbered;
 pub mod program;
 pub mod raw_client;
 pub mod seeded;
+pub mod simulation;
 pub mod tidings_process;
 pub mod websocket;
 

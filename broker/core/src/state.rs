@@ -122,7 +122,8 @@ pub enum SessionChange {
         will: Option<Box<WillRecord>>,
     },
     /// A filter was added or replaced. `since` of the record in the journal is not used: a new
-    /// filter starts after the entry itself; a replaced one keeps its `since`.
+    /// filter starts after the entry itself; a replaced one keeps its `since`, unless it was of
+    /// QoS 0: what it delivered so far came without regard to the cursor.
     Subscribed(SubscriptionRecord),
     /// A filter was removed.
     Unsubscribed {
@@ -193,6 +194,11 @@ pub enum GroupChange {
     },
 }
 
+/// True if a filter that is subscribed again begins anew: see [`SessionChange::Subscribed`].
+pub fn raises_from_qos0(old: QoS, new: QoS) -> bool {
+    old == QoS::AtMostOnce && new != QoS::AtMostOnce
+}
+
 /// What [`apply_session_change`] leaves behind.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Applied {
@@ -249,7 +255,11 @@ pub fn apply_session_change(
                 .find(|s| s.filter == new.filter)
             {
                 Some(old) => {
-                    new.since = old.since;
+                    new.since = if raises_from_qos0(old.qos, new.qos) {
+                        offset.next()
+                    } else {
+                        old.since
+                    };
                     *old = new;
                 }
                 None => {

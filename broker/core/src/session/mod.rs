@@ -132,10 +132,12 @@ pub(crate) enum Inbound {
     Releasing,
 }
 
-/// A QoS 2 PUBLISH that waits until the journal knows its Packet Identifier.
+/// A QoS 2 PUBLISH that waits until the journal knows its Packet Identifier, or a QoS 1 PUBLISH
+/// behind one.
 #[derive(Debug)]
 pub(crate) struct Staged {
     pub packet_id: u16,
+    pub qos: QoS,
     pub published: Arc<Published>,
     pub retain: bool,
     pub subscription_ids: Box<[u32]>,
@@ -207,6 +209,8 @@ pub(crate) struct Session {
 
     pub window: Window,
     pub staged: Vec<Staged>,
+    /// Staged, or on their way to the journal: later messages wait behind them.
+    pub staging: usize,
     /// PUBRELs that wait until the journal knows the PUBREC.
     pub staged_releases: Vec<u16>,
     /// Delivery moved on since the last record of it.
@@ -214,6 +218,8 @@ pub(crate) struct Session {
 
     pub subscribing: VecDeque<Subscribing>,
     pub inbound: HashMap<u16, Inbound>,
+    /// Those of `inbound` that an earlier connection began: each connection has a full quota (§4.9).
+    pub inbound_before: Vec<u16>,
     /// QoS 1 publishes and other records that wait for the journal.
     pub uncommitted: u32,
     /// QoS 1 publishes without PUBACK.
@@ -253,10 +259,12 @@ impl Session {
             refused_groups: Vec::new(),
             window: Window::new(window_limit),
             staged: Vec::new(),
+            staging: 0,
             staged_releases: Vec::new(),
             progressed: false,
             subscribing: VecDeque::new(),
             inbound: HashMap::new(),
+            inbound_before: Vec::new(),
             uncommitted: 0,
             unacknowledged: 0,
             last_forward: 0,
@@ -320,10 +328,22 @@ impl Session {
         self.window.has_room() && self.out.pending().len() <= output_bytes
     }
 
-    /// True if all exchanges that a session record has to know must be durable before their
-    /// packets leave: the session may be taken up again after a crash.
+    /// True if the exchange must be durable before its packet leaves, because the session may be
+    /// taken up again after a crash; or if it has to wait behind such a one.
     fn must_stage(&self, offer: &Offer<'_>) -> bool {
-        self.persistent && offer.qos == QoS::ExactlyOnce && offer.offset.is_some()
+        let durable = self.persistent && offer.qos == QoS::ExactlyOnce && offer.offset.is_some();
+        durable || self.staging > 0
+    }
+
+    /// An inbound QoS 2 exchange is over.
+    pub fn inbound_finished(&mut self, packet_id: u16) {
+        self.inbound.remove(&packet_id);
+        self.inbound_before.retain(|id| *id != packet_id);
+    }
+
+    /// QoS 1 and 2 publishes of this connection that are not finished.
+    pub fn open_publishes(&self) -> usize {
+        self.inbound.len() - self.inbound_before.len() + self.unacknowledged as usize
     }
 
     /// Hands a message to the client, if there is room.
@@ -359,8 +379,10 @@ impl Session {
         let packet_id = self.window.start(offer.qos, offer.offset, offer.origin);
         self.progressed |= offer.offset.is_some();
         if staged {
+            self.staging += 1;
             self.staged.push(Staged {
                 packet_id,
+                qos: offer.qos,
                 published: offer.published.clone(),
                 retain: offer.retain,
                 subscription_ids: offer.subscription_ids.into(),

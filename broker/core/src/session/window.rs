@@ -40,6 +40,8 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 pub(crate) struct Window {
     exchanges: VecDeque<Exchange>,
+    /// Exchanges of an earlier connection whose PUBLISH was not sent on this one, in order.
+    unsent: VecDeque<u16>,
     last_packet_id: u16,
     limit: usize,
 }
@@ -48,13 +50,30 @@ impl Window {
     pub fn new(limit: u16) -> Self {
         Self {
             exchanges: VecDeque::new(),
+            unsent: VecDeque::new(),
             last_packet_id: 0,
             limit: usize::from(limit.max(1)),
         }
     }
 
     pub fn has_room(&self) -> bool {
-        self.exchanges.len() < self.limit
+        self.exchanges.len() - self.unsent.len() < self.limit
+    }
+
+    /// True if exchanges of an earlier connection wait to be sent again.
+    pub fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// The oldest exchange that waits to be sent again. The caller has asked [`Window::has_room`].
+    pub fn next_unsent(&mut self) -> Option<Exchange> {
+        let packet_id = self.unsent.pop_front()?;
+        self.find(packet_id).map(|exchange| exchange.clone())
+    }
+
+    /// It could not be sent yet after all.
+    pub fn still_unsent(&mut self, packet_id: u16) {
+        self.unsent.push_front(packet_id);
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Exchange> {
@@ -64,6 +83,9 @@ impl Window {
     /// Takes up an exchange of an earlier connection, with its original identifier.
     pub fn resume(&mut self, unfinished: &Unfinished) {
         self.last_packet_id = self.last_packet_id.max(unfinished.packet_id);
+        if unfinished.phase != Phase::AwaitPubComp {
+            self.unsent.push_back(unfinished.packet_id);
+        }
         self.exchanges.push_back(Exchange {
             packet_id: unfinished.packet_id,
             offset: Some(unfinished.offset),
@@ -114,14 +136,32 @@ impl Window {
         if self.exchanges.get(index)?.phase != phase {
             return None;
         }
+        self.unsent.retain(|unsent| *unsent != packet_id);
         self.exchanges.remove(index)
     }
 
     /// Ends an exchange in any phase: its message is not to be had any more.
     pub fn abandon(&mut self, packet_id: u16) {
         if let Some(index) = self.position(packet_id) {
+            self.unsent.retain(|unsent| *unsent != packet_id);
             self.exchanges.remove(index);
         }
+    }
+
+    /// Exchanges at QoS 2 that the shared subscription `group` began become the session's own; gives
+    /// the assignments.
+    pub fn take_over(&mut self, group: &str) -> Vec<u64> {
+        let mut taken = Vec::new();
+        for exchange in &mut self.exchanges {
+            if let Origin::Group { filter, assignment } = &exchange.origin
+                && **filter == *group
+                && exchange.qos == QoS::ExactlyOnce
+            {
+                taken.push(*assignment);
+                exchange.origin = Origin::Own;
+            }
+        }
+        taken
     }
 
     /// What the journal has to know: exchanges with an entry of their own. A QoS 1 message of a

@@ -14,7 +14,7 @@ use crate::codec::{
     ConnAck, ConnAckProperties, Connect, Packet, PublishProperties, ReasonCode, Version,
 };
 use crate::journal::Record;
-use crate::message::{Message, Offset, Publisher, QoS};
+use crate::message::{Message, Publisher};
 use crate::rules::Identity;
 use crate::session::{Client, Inbound, Reading, Session, Stage, Subscription};
 use crate::state::{NEVER_EXPIRES, Phase, SessionChange, SessionRecord, WillRecord};
@@ -203,8 +203,12 @@ impl Shard {
             self.finish_opening(now, conn);
             return;
         }
-        // A session belongs to its user: somebody else with the same client id starts anew.
-        let ends = record.as_ref().filter(|r| clean_start || r.user != user);
+        // A session belongs to its user: somebody else with the same client id starts anew. And it
+        // may have expired while nobody looked.
+        let expired = |r: &SessionRecord| r.expires_at().is_some_and(|end| end <= now.unix_ms);
+        let ends = record
+            .as_ref()
+            .filter(|r| clean_start || r.user != user || expired(r));
         let present = record.is_some() && ends.is_none();
         let opens = expiry_s > 0 || present;
         let will = session.will.clone().map(Box::new);
@@ -285,6 +289,7 @@ impl Shard {
                     .inbound
                     .insert(*id, Inbound::Received { durable: true });
             }
+            session.inbound_before.clone_from(&record.inbound_qos2);
             filters = record.subscriptions;
         } else {
             session.reading = Reading::Live;
@@ -350,43 +355,27 @@ impl Shard {
         self.send(conn, &Packet::ConnAck(ack));
         self.stats.connections_total += 1;
         self.outputs.push_back(Output::Event(event));
-        self.resend_unfinished(now, conn);
+        self.resend_unfinished(conn);
         self.resume(conn);
         self.wake_reader(conn);
     }
 
-    /// Sends again what an earlier connection left unfinished: PUBREL first, then PUBLISH with DUP,
-    /// in the original order and with the original identifiers [MQTT-4.4.0-1].
-    fn resend_unfinished(&mut self, now: Now, conn: ConnId) {
+    /// What an earlier connection left unfinished is sent again: PUBREL first, then, as the client
+    /// has room, PUBLISH with DUP, in the original order and with the original identifiers
+    /// [MQTT-4.4.0-1].
+    fn resend_unfinished(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        let exchanges: Vec<(u16, Option<Offset>, QoS, Phase)> = session
+        let released: Vec<u16> = session
             .window
             .iter()
-            .map(|e| (e.packet_id, e.offset, e.qos, e.phase))
+            .filter(|e| e.phase == Phase::AwaitPubComp)
+            .map(|e| e.packet_id)
             .collect();
-        for (packet_id, ..) in exchanges.iter().filter(|e| e.3 == Phase::AwaitPubComp) {
-            let release = session.ack(*packet_id, ReasonCode::Success, Vec::new());
+        for packet_id in released {
+            let release = session.ack(packet_id, ReasonCode::Success, Vec::new());
             session.write(&Packet::PubRel(release));
-        }
-        for (packet_id, offset, qos, phase) in exchanges {
-            if phase == Phase::AwaitPubComp {
-                continue;
-            }
-            let found = offset.and_then(|offset| self.journal.read_at(offset).ok().flatten());
-            // Retention took it meanwhile, or the permission: the exchange is over.
-            let allowed = found.filter(|p| self.may_receive(conn, &p.message.topic));
-            let Some(session) = self.sessions.get_mut(conn) else {
-                return;
-            };
-            let Some(published) = allowed else {
-                session.window.abandon(packet_id);
-                continue;
-            };
-            let (retain, ids) = session.delivery_flags(&published.message.topic, &published);
-            session.write_publish(now.unix_ms, &published, packet_id, qos, true, retain, &ids);
-            self.stats.messages_sent += 1;
         }
         self.announce(conn);
     }

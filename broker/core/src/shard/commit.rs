@@ -140,7 +140,7 @@ impl Shard {
             }
             Pending::Released { conn, packet_id } => {
                 if let Some(session) = self.sessions.get_mut(conn) {
-                    session.inbound.remove(&packet_id);
+                    session.inbound_finished(packet_id);
                     let complete = session.ack(packet_id, ReasonCode::Success, Vec::new());
                     self.send(conn, &Packet::PubComp(complete));
                 }

@@ -240,7 +240,9 @@ impl Shard {
         }
         let qos = target.qos.min(published.message.qos);
         let waits = session.stage == Stage::Attaching || session.reading != Reading::Live;
-        if waits && qos != QoS::AtMostOnce {
+        // A QoS 2 exchange of a session with a record must be in the journal.
+        let must_keep = session.persistent && qos == QoS::ExactlyOnce;
+        if (waits && qos != QoS::AtMostOnce) || must_keep {
             return Offered::Full;
         }
         if session.stage == Stage::Attaching {
@@ -359,7 +361,9 @@ impl Shard {
         let mut taken_over = Vec::new();
         for staged in publishes {
             // From here on the session answers for it, also after a crash.
-            if let Some(exchange) = session.window.find(staged.packet_id)
+            session.staging -= 1;
+            if staged.qos == QoS::ExactlyOnce
+                && let Some(exchange) = session.window.find(staged.packet_id)
                 && let Origin::Group { filter, assignment } =
                     std::mem::replace(&mut exchange.origin, Origin::Own)
             {
@@ -369,7 +373,7 @@ impl Shard {
                 now.unix_ms,
                 &staged.published,
                 staged.packet_id,
-                QoS::ExactlyOnce,
+                staged.qos,
                 false,
                 staged.retain,
                 &staged.subscription_ids,

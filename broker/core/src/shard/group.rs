@@ -3,7 +3,8 @@
 //! Each group is kept by one shard, its home. It reads as sessions do: live, or lagging from a
 //! cursor. A message is assigned to one member, in turn; a member without room refuses, and the
 //! message goes to the next, or the group lags. At QoS 1 a message of a member that leaves goes to
-//! another; at QoS 2 it stays with the member, which has it in its own session [MQTT-4.8.2-4].
+//! another; at QoS 2 it stays with the member that began to deliver it, which says so before it
+//! leaves [MQTT-4.8.2-4].
 //! A group with a persistent member has a record; what nobody acknowledged is assigned anew after
 //! a crash.
 
@@ -45,7 +46,6 @@ struct Assignment {
     conn: ConnId,
     offset: Option<Offset>,
     published: Arc<Published>,
-    qos: QoS,
 }
 
 #[derive(Debug)]
@@ -182,9 +182,7 @@ impl Shard {
             .map(|(number, _)| *number)
             .collect();
         for number in theirs.into_iter().rev() {
-            if let Some(assignment) = group.assigned.remove(&number)
-                && assignment.qos != QoS::ExactlyOnce
-            {
+            if let Some(assignment) = group.assigned.remove(&number) {
                 group
                     .returned
                     .push_front((assignment.offset, assignment.published));
@@ -284,7 +282,6 @@ impl Shard {
                     conn: member.conn,
                     offset,
                     published: published.clone(),
-                    qos,
                 };
                 group.assigned.insert(number, assignment);
                 group.progressed |= offset.is_some();

@@ -207,7 +207,7 @@ impl Shard {
                 self.append(Record::Session { client_id, change }, pending);
             }
             found => {
-                session.inbound.remove(&packet_id);
+                session.inbound_finished(packet_id);
                 let reason = match found {
                     Some(_) => ReasonCode::Success,
                     None => ReasonCode::PacketIdentifierNotFound,

@@ -1,7 +1,7 @@
 //! A publish: is it allowed, is it kept, and where does it go (§3.3).
 //!
-//! A message is kept if its rule has history, if it is retained, or if a session with a record has a
-//! filter of QoS 1 or 2 that matches. Kept messages go to the journal and come back to every shard;
+//! A message is kept if its rule has history, if it is retained, if a session with a record has a
+//! filter of QoS 1 or 2 that matches, or if it is a QoS 2 message of a session with a record. Kept messages go to the journal and come back to every shard;
 //! the others are delivered here and forwarded at once. A QoS 1 or 2 message behind one of the same
 //! publisher that is still on its way to the journal goes there too: the order stays.
 
@@ -127,8 +127,7 @@ impl Shard {
                 None => {}
             }
         }
-        let open = session.inbound.len() + session.unacknowledged as usize;
-        if session.client.version == Version::V5 && open >= maximum {
+        if session.client.version == Version::V5 && session.open_publishes() >= maximum {
             return Err(Some(ReasonCode::ReceiveMaximumExceeded));
         }
         Ok(())
@@ -169,7 +168,9 @@ impl Shard {
         let (mut published, wanted) = self.route(message);
         let kept = published.history
             || published.message.retain
-            || (qos != QoS::AtMostOnce && (wanted || behind_kept));
+            || (qos != QoS::AtMostOnce && (wanted || behind_kept))
+            // The identifier of a persistent session is remembered with the message.
+            || (qos == QoS::ExactlyOnce && persistent);
         if !kept {
             self.take_live(now, conn, packet_id, Arc::new(published));
             return Taken::Done;

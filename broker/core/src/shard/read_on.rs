@@ -8,11 +8,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{ConnId, Event, Now, Shard};
+use crate::codec::{Packet, ReasonCode};
 use crate::journal::{Audience, Page, Published, ReadEntry, ReadError};
 use crate::message::{Offset, QoS};
 use crate::session::window::Origin;
 use crate::session::{CatchUp, Offer, Offered, Reading, Session, Stage};
-use crate::state::replay_wants;
+use crate::state::{Phase, replay_wants};
 use crate::topic;
 
 use super::peers::Body;
@@ -70,6 +71,9 @@ impl Shard {
         if session.stage != Stage::Online || !session.has_room(output_bytes) {
             return Step::Stop;
         }
+        if session.window.has_unsent() {
+            return self.step_unfinished(now, conn);
+        }
         if !session.refused_groups.is_empty() {
             self.tell_groups_ready(conn);
             return Step::More;
@@ -88,6 +92,53 @@ impl Shard {
             Some(replay @ CatchUp::Replay { .. }) => self.step_replay(now, conn, replay),
             None => Step::Stop,
         }
+    }
+
+    /// Sends again one message that an earlier connection left unfinished.
+    fn step_unfinished(&mut self, now: Now, conn: ConnId) -> Step {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return Step::Stop;
+        };
+        let Some(exchange) = session.window.next_unsent() else {
+            return Step::More;
+        };
+        if exchange.phase == Phase::AwaitPubComp {
+            return Step::More;
+        }
+        let packet_id = exchange.packet_id;
+        let found = match exchange.offset.map(|offset| self.journal.read_at(offset)) {
+            Some(Ok(found)) => found,
+            Some(Err(ReadError::Trimmed { .. })) | None => None,
+            Some(Err(error)) => {
+                session.window.still_unsent(packet_id);
+                self.read_failed(&error);
+                return Step::Stop;
+            }
+        };
+        let allowed = found.filter(|p| self.may_receive(conn, &p.message.topic));
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return Step::Stop;
+        };
+        let sent = allowed.is_some_and(|published| {
+            let (retain, ids) = session.delivery_flags(&published.message.topic, &published);
+            let qos = exchange.qos;
+            session.write_publish(now.unix_ms, &published, packet_id, qos, true, retain, &ids)
+                == Offered::Sent
+        });
+        if sent {
+            self.stats.messages_sent += 1;
+        } else if exchange.qos == QoS::ExactlyOnce {
+            // Retention took the message, or the permission. The client may have it, and must not
+            // take the next one with this identifier for the same.
+            if let Some(exchange) = session.window.find(packet_id) {
+                exchange.phase = Phase::AwaitPubComp;
+            }
+            let release = session.ack(packet_id, ReasonCode::Success, Vec::new());
+            session.write(&Packet::PubRel(release));
+        } else {
+            session.window.abandon(packet_id);
+        }
+        Step::More
     }
 
     /// One entry of the journal for a session that lags, or the next page of it, or back to live.
@@ -436,5 +487,6 @@ impl Session {
         self.reading != Reading::Live
             || !self.catch_ups.is_empty()
             || !self.refused_groups.is_empty()
+            || self.window.has_unsent()
     }
 }

@@ -19,7 +19,7 @@ use crate::codec::{
 use crate::journal::Record;
 use crate::message::{Offset, QoS};
 use crate::session::{CatchUp, NewSubscription, Subscribing, Subscription};
-use crate::state::SessionChange;
+use crate::state::{SessionChange, raises_from_qos0};
 use crate::topic::{self, FilterKind, ReplayFrom, parse_filter};
 
 impl Shard {
@@ -86,7 +86,9 @@ impl Shard {
                 filter: plain,
             } => (plain, plain, false, Some(from)),
         };
-        if session.subscriptions.len() + more >= self.options.max_subscriptions as usize {
+        if session.subscriptions.len() + more >= self.options.max_subscriptions as usize
+            && session.find_subscription(kept_as).is_none()
+        {
             return Err(ReasonCode::QuotaExceeded);
         }
         let identity = &session.client.identity;
@@ -127,7 +129,11 @@ impl Shard {
         for new in &mut work.new {
             let existing = session.find_subscription(&new.subscription.filter);
             new.subscription.since = match existing {
-                Some((_, old)) if !old.replaying => old.since,
+                Some((_, old))
+                    if !old.replaying && !raises_from_qos0(old.qos, new.subscription.qos) =>
+                {
+                    old.since
+                }
                 _ => position,
             };
             adding.push((new.subscription.clone(), existing.is_none()));
@@ -203,6 +209,15 @@ impl Shard {
         let filter = &subscription.filter;
         if subscription.shared {
             let home = home_of(filter, self.options.shards);
+            // At QoS 2 what began here ends here [MQTT-4.8.2-4].
+            let own = self
+                .sessions
+                .get_mut(conn)
+                .map(|session| session.window.take_over(filter))
+                .unwrap_or_default();
+            for assignment in own {
+                self.acknowledge_shared(filter.clone(), assignment);
+            }
             self.peers.send(
                 home,
                 Body::GroupLeave {

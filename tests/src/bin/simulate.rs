@@ -1,0 +1,3 @@
+//! Runs random schedules of the simulation by hand.
+
+fn main() {}

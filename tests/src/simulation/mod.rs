@@ -1,0 +1,21 @@
+//! The broker without sockets, files, threads or clocks: shards, a journal, a network and clients,
+//! all in one thread and all from a seed.
+//!
+//! * [`House`]: the shards with everything around them, one small piece of work at a time.
+//! * [`Client`]: an MQTT client that keeps the protocol, and remembers what it was told.
+//!
+//! Nothing here knows tokio, and nothing depends on what the machine does.
+
+mod client;
+mod disk;
+mod house;
+mod line;
+mod login;
+mod said;
+
+pub use client::Client;
+pub use disk::Disk;
+pub use house::{ClientId, House, Setup, Work};
+pub use line::Line;
+pub use login::{Filter, Login, Post};
+pub use said::{Delivery, Said};

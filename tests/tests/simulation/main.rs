@@ -1,0 +1,10 @@
+//! What a broker of shards, a journal and sessions has to do, one statement at a time; then whole
+//! lives of it from random seeds. No sockets, no threads, no clock: see `tidings_tests::simulation`.
+
+mod basics;
+mod limits;
+mod lives;
+mod log_structured;
+mod replay;
+mod retained;
+mod shared;
