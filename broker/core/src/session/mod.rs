@@ -59,7 +59,8 @@ pub(crate) struct Subscription {
     pub subscription_id: Option<u32>,
     pub since: Offset,
     pub shared: bool,
-    /// History is being read; kept messages come from there until it has caught up.
+    /// History is being read at QoS 0, and new messages that are kept come from there until it has
+    /// caught up. (At QoS 1 and 2 the session lags meanwhile.)
     pub replaying: bool,
 }
 
@@ -85,11 +86,12 @@ pub(crate) enum CatchUp {
         topics: VecDeque<Arc<str>>,
         before: Offset,
     },
-    /// History of a `$replay` subscription.
+    /// History of a `$replay` subscription before `end`.
     Replay {
         subscription: u32,
         from: ReplayFrom,
         next: Offset,
+        end: Offset,
         page: VecDeque<ReadEntry>,
         page_next: Offset,
     },
@@ -119,6 +121,15 @@ pub(crate) struct Subscribing {
     pub packet_id: u16,
     pub reasons: Vec<ReasonCode>,
     pub new: Vec<NewSubscription>,
+}
+
+impl Subscribing {
+    /// True if history comes first, at a QoS at which nothing may be lost.
+    pub fn has_history(&self) -> bool {
+        self.new
+            .iter()
+            .any(|n| n.replay.is_some() && n.subscription.qos != QoS::AtMostOnce)
+    }
 }
 
 /// An inbound QoS 2 exchange (§4.3.3, receiver).
@@ -202,6 +213,8 @@ pub(crate) struct Session {
     /// Messages on their way to the journal because this session was full.
     pub spills: u32,
     pub catch_ups: VecDeque<CatchUp>,
+    /// SUBSCRIBEs on their way whose history comes before anything new.
+    pub histories_to_come: usize,
     /// First and one after the last offset that were trimmed before they were read.
     pub trimmed: Option<(Offset, Offset)>,
     /// Shared subscriptions that were told "no room" and wait to hear otherwise.
@@ -255,6 +268,7 @@ impl Session {
             page_next: Offset(0),
             spills: 0,
             catch_ups: VecDeque::new(),
+            histories_to_come: 0,
             trimmed: None,
             refused_groups: Vec::new(),
             window: Window::new(window_limit),

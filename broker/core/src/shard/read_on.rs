@@ -78,19 +78,20 @@ impl Shard {
             self.tell_groups_ready(conn);
             return Step::More;
         }
-        if let Reading::Lagging(cursor) = session.reading
-            && (cursor < self.position || !session.page.is_empty() || session.spills == 0)
-        {
-            return self.step_lagging(now, conn, cursor);
-        }
-        match session.catch_ups.pop_front() {
-            Some(CatchUp::Retained {
-                subscription,
-                topics,
-                before,
-            }) => self.step_retained(now, conn, subscription, topics, before),
-            Some(replay @ CatchUp::Replay { .. }) => self.step_replay(now, conn, replay),
-            None => Step::Stop,
+        match (session.catch_ups.pop_front(), session.reading) {
+            (
+                Some(CatchUp::Retained {
+                    subscription,
+                    topics,
+                    before,
+                }),
+                _,
+            ) => self.step_retained(now, conn, subscription, topics, before),
+            (Some(replay @ CatchUp::Replay { .. }), _) => self.step_replay(now, conn, replay),
+            (None, Reading::Lagging(cursor)) if session.histories_to_come == 0 => {
+                self.step_lagging(now, conn, cursor)
+            }
+            (None, _) => Step::Stop,
         }
     }
 
@@ -362,6 +363,7 @@ impl Shard {
             subscription,
             from,
             mut next,
+            end,
             mut page,
             mut page_next,
         } = replay
@@ -374,6 +376,11 @@ impl Shard {
             .cloned();
         let Some(settings) = settings else {
             return Step::More;
+        };
+        let end = if settings.replaying {
+            self.position
+        } else {
+            end
         };
         let mut step = Step::More;
         if let Some(entry) = page.pop_front() {
@@ -389,21 +396,18 @@ impl Shard {
                 };
                 self.count_offer(offered);
             }
-        } else if next >= self.position {
-            if let Some(session) = self.sessions.get_mut(conn) {
-                session.replay_caught_up(subscription, self.position);
+        } else if next >= end {
+            if let Some(session) = self.sessions.get_mut(conn).filter(|_| settings.replaying) {
+                session.replay_caught_up(subscription, end);
+                self.memo.forget();
             }
-            self.memo.forget();
             return Step::More;
         } else {
             let filters = [settings.filter.clone()];
-            match self
-                .journal
-                .read_history(&filters, next, self.position, PAGE_BYTES)
-            {
+            match self.journal.read_history(&filters, next, end, PAGE_BYTES) {
                 Ok(read) => {
                     page = read.entries.into();
-                    page_next = read.next.min(self.position);
+                    page_next = read.next.min(end);
                     if page.is_empty() {
                         next = page_next.max(next.next());
                     }
@@ -419,6 +423,7 @@ impl Shard {
                 subscription,
                 from,
                 next,
+                end,
                 page,
                 page_next,
             });

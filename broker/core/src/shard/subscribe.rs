@@ -18,7 +18,7 @@ use crate::codec::{
 };
 use crate::journal::Record;
 use crate::message::{Offset, QoS};
-use crate::session::{CatchUp, NewSubscription, Subscribing, Subscription};
+use crate::session::{CatchUp, NewSubscription, Reading, Subscribing, Subscription};
 use crate::state::{SessionChange, raises_from_qos0};
 use crate::topic::{self, FilterKind, ReplayFrom, parse_filter};
 
@@ -108,7 +108,7 @@ impl Shard {
                 subscription_id,
                 since: self.position,
                 shared,
-                replaying: replay.is_some(),
+                replaying: replay.is_some() && filter.qos == QoS::AtMostOnce,
             },
             replay,
             retain_handling: filter.retain_handling,
@@ -137,6 +137,12 @@ impl Shard {
                 _ => position,
             };
             adding.push((new.subscription.clone(), existing.is_none()));
+        }
+        if work.has_history() {
+            session.histories_to_come += 1;
+            if session.reading == Reading::Live {
+                session.reading = Reading::Lagging(position);
+            }
         }
         let ticket = self.peers.new_ticket(Then::ConnAck {
             conn,
@@ -250,11 +256,12 @@ impl Shard {
         for (new, (key, is_new)) in work.new.iter().zip(keys) {
             let filter = &new.subscription.filter;
             if let Some(from) = new.replay {
-                catch_ups.extend(self.start_replay(*key, filter, from));
+                catch_ups.extend(self.start_replay(*key, filter, from, position));
             } else if !new.subscription.shared && wants_retained(new.retain_handling, *is_new) {
                 catch_ups.extend(self.find_retained(*key, filter, position));
             }
         }
+        let has_history = work.has_history();
         let ack = SubAck {
             packet_id: work.packet_id,
             reasons: work.reasons,
@@ -264,11 +271,18 @@ impl Shard {
         self.send(conn, &Packet::SubAck(ack));
         if let Some(session) = self.sessions.get_mut(conn) {
             session.catch_ups.append(&mut catch_ups);
+            session.histories_to_come -= usize::from(has_history);
         }
         self.wake_reader(conn);
     }
 
-    fn start_replay(&mut self, key: u32, filter: &str, from: ReplayFrom) -> Option<CatchUp> {
+    fn start_replay(
+        &mut self,
+        key: u32,
+        filter: &str,
+        from: ReplayFrom,
+        end: Offset,
+    ) -> Option<CatchUp> {
         let next = match self.journal.locate(filter, from) {
             Ok(next) => next,
             Err(error) => {
@@ -280,6 +294,7 @@ impl Shard {
             subscription: key,
             from,
             next,
+            end,
             page: VecDeque::new(),
             page_next: next,
         })
