@@ -15,7 +15,10 @@ use std::sync::Arc;
 /// Name of the file whose lock keeps a second process out.
 const LOCK_NAME: &str = "LOCK";
 /// Zeros are written in pieces of this size: large enough that the system call does not count.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// Zeros are synced in steps of this size: the sync of a batch does not wait behind a whole segment.
+const FILL_SYNC_BYTES: u64 = 2 * 1024 * 1024;
 
 /// One directory.
 pub trait Fs: Send + Sync {
@@ -153,6 +156,9 @@ pub fn zero_fill(file: &dyn FsFile, from: u64, to: u64) -> io::Result<()> {
             .min(usize::try_from(to - position).unwrap_or(usize::MAX));
         write_whole_at(file, &ZEROS[..len], position)?;
         position += len as u64;
+        if position.is_multiple_of(FILL_SYNC_BYTES) && position < to {
+            file.sync_data()?;
+        }
     }
     file.sync_data()
 }

@@ -12,18 +12,17 @@
 //! index that is missing or damaged is built anew from its segment, so nothing depends on it.
 //! Records that are no messages are not in it.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use tidings_core::message::{Offset, Seq, UnixMillis};
-use tidings_core::topic;
 
 use super::frame::{ENTRY_HEADER_BYTES, FORMAT_VERSION, Place, RawEntry};
 use super::fs::{Fs, read_full_at};
 use super::record::{PublishedHead, RecordHead, decode_head};
+use super::select::Selection;
 use super::wire::{DecodeError, Reader, put_signed, put_text, put_varint};
 
 const MAGIC: &[u8; 8] = b"TIDEINDX";
@@ -64,6 +63,7 @@ impl IndexEntry {
 struct Names {
     numbers: HashMap<Arc<str>, u32>,
     sorted: BTreeMap<Arc<str>, u32>,
+    names: Vec<Arc<str>>,
     entries: Vec<Vec<u32>>,
     text_bytes: usize,
 }
@@ -85,6 +85,7 @@ impl Names {
         let number = self.entries.len() as u32;
         self.numbers.insert(name.clone(), number);
         self.sorted.insert(name.clone(), number);
+        self.names.push(name.clone());
         self.entries.push(Vec::new());
         self.text_bytes += name.len();
         number
@@ -98,55 +99,9 @@ impl Names {
         self.entries.get(number).map_or(&[], Vec::as_slice)
     }
 
-    /// Numbers of the names that match one of the filters, each once.
-    fn matching(&self, filters: &[Arc<str>]) -> Vec<u32> {
-        let mut found = Vec::new();
-        for filter in filters {
-            if !filter.contains(['+', '#']) {
-                found.extend(self.numbers.get(filter).copied());
-                continue;
-            }
-            let prefix = literal_prefix(filter);
-            let range = (Bound::Included(prefix), Bound::Unbounded);
-            let candidates = self.sorted.range::<str, _>(range);
-            let candidates = candidates.take_while(|(name, _)| name.starts_with(prefix));
-            found.extend(
-                candidates
-                    .filter(|(n, _)| topic::matches(filter, n))
-                    .map(|(_, n)| *n),
-            );
-        }
-        if filters.len() > 1 {
-            found.sort_unstable();
-            found.dedup();
-        }
-        found
-    }
-
-    fn in_order(&self) -> Vec<&Arc<str>> {
-        let mut names: Vec<_> = self
-            .numbers
-            .iter()
-            .map(|(name, number)| (number, name))
-            .collect();
-        names.sort_unstable_by_key(|(number, _)| **number);
-        names.into_iter().map(|(_, name)| name).collect()
-    }
-
     fn memory_bytes(&self) -> usize {
         // Two tables and a list per name, roughly.
-        self.text_bytes + self.entries.len() * 160
-    }
-}
-
-/// What every name that matches the filter begins with: `a/b/` for `a/b/+`, `a/b` for `a/b/#`,
-/// which matches `a/b` too.
-fn literal_prefix(filter: &str) -> &str {
-    let wildcard = filter.find(['+', '#']).unwrap_or(filter.len());
-    let prefix = filter.get(..wildcard).unwrap_or_default();
-    match filter.get(wildcard..) {
-        Some("#") => prefix.strip_suffix('/').unwrap_or(prefix),
-        _ => prefix,
+        self.text_bytes + self.entries.len() * 176
     }
 }
 
@@ -260,31 +215,45 @@ impl SegmentIndex {
     }
 
     /// Messages with a topic that matches one of `filters`, from `from` on, in offset order.
-    pub fn select<'a>(&'a self, filters: &[Arc<str>], from: Offset) -> Selection<'a> {
-        let lists = self.topics.matching(filters).into_iter();
-        let lists: Vec<_> = lists
-            .filter_map(|number| self.topics.entries.get(number as usize))
-            .collect();
-        let first = from.0.saturating_sub(self.base.0);
-        let mut selection = Selection {
-            index: self,
-            lists: Vec::new(),
-            heads: BinaryHeap::new(),
-        };
-        for list in lists {
-            let begin = list.partition_point(|&n| {
-                self.entries
-                    .get(n as usize)
-                    .is_some_and(|e| u64::from(e.delta) < first)
-            });
-            if let Some((head, rest)) = list.get(begin..).and_then(|list| list.split_first()) {
-                selection
-                    .heads
-                    .push(Reverse((*head, selection.lists.len())));
-                selection.lists.push(rest);
-            }
-        }
-        selection
+    pub fn select<'a>(&'a self, filters: &'a [Arc<str>], from: Offset) -> Selection<'a> {
+        Selection::new(self, filters, from)
+    }
+
+    /// Number of the first entry at `from` or after it.
+    pub fn first_at(&self, from: Offset) -> usize {
+        let delta = from.0.saturating_sub(self.base.0);
+        self.entries
+            .partition_point(|entry| u64::from(entry.delta) < delta)
+    }
+
+    /// Topics that begin with `prefix`, with their numbers.
+    pub fn names_from(&self, prefix: &str) -> impl Iterator<Item = (&Arc<str>, u32)> {
+        let range = (Bound::Included(prefix), Bound::Unbounded);
+        let names = self.topics.sorted.range::<str, _>(range);
+        names
+            .take_while(move |(name, _)| name.starts_with(prefix))
+            .map(|(name, n)| (name, *n))
+    }
+
+    pub fn topic_count(&self) -> usize {
+        self.topics.entries.len()
+    }
+
+    pub fn number_of_topic(&self, name: &str) -> Option<u32> {
+        self.topics.numbers.get(name).copied()
+    }
+
+    /// Numbers of the entries of a topic, ascending.
+    pub fn entries_of_topic(&self, number: u32) -> &[u32] {
+        self.topics
+            .entries
+            .get(number as usize)
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// The name of a topic; empty if there is none of this number.
+    pub fn topic(&self, number: usize) -> &str {
+        self.topics.names.get(number).map_or("", |name| name)
     }
 
     /// Messages of a stream for everyone, with a seq of at least `from`, ascending.
@@ -301,14 +270,14 @@ impl SegmentIndex {
             .map_or(Seq(0), |entry| entry.seq)
     }
 
-    /// The name of the topic of an entry of this index.
-    pub fn topics(&self) -> Vec<&Arc<str>> {
-        self.topics.in_order()
+    /// The names of the topics, by the number that entries have.
+    pub fn topics(&self) -> &[Arc<str>] {
+        &self.topics.names
     }
 
     /// The names of the streams, by the number that entries have.
-    pub fn streams(&self) -> Vec<&Arc<str>> {
-        self.streams.in_order()
+    pub fn streams(&self) -> &[Arc<str>] {
+        &self.streams.names
     }
 
     pub fn topic_number(&self, entry: &IndexEntry) -> usize {
@@ -336,7 +305,7 @@ impl SegmentIndex {
             out.extend_from_slice(&number.to_le_bytes());
         }
         let (topics, streams) = (self.topics(), self.streams());
-        for names in [&topics, &streams] {
+        for names in [topics, streams] {
             put_varint(&mut out, names.len() as u64);
             for name in names.iter() {
                 put_text(&mut out, name);
@@ -462,7 +431,7 @@ pub enum IndexFile {
     /// It belongs to an earlier form of its segment.
     Stale,
     /// It is whole, and belongs to the segment.
-    Good(SegmentIndex),
+    Good(Box<SegmentIndex>),
 }
 
 impl IndexFile {
@@ -479,7 +448,7 @@ impl IndexFile {
         Ok(match SegmentIndex::decode(&bytes) {
             None => Self::Damaged,
             Some((_, identity)) if identity.header_crc != header_crc => Self::Stale,
-            Some((index, _)) => Self::Good(index),
+            Some((index, _)) => Self::Good(Box::new(index)),
         })
     }
 }
@@ -520,35 +489,6 @@ impl Before {
         self.delta = entry.delta;
         self.position = entry.place.position;
         self.time = entry.time;
-    }
-}
-
-/// Entries of several topics, merged by offset.
-#[derive(Debug)]
-pub struct Selection<'a> {
-    index: &'a SegmentIndex,
-    lists: Vec<&'a [u32]>,
-    heads: BinaryHeap<Reverse<(u32, usize)>>,
-}
-
-impl<'a> Iterator for Selection<'a> {
-    type Item = (Offset, &'a IndexEntry);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut top = self.heads.peek_mut()?;
-        let Reverse((number, which)) = *top;
-        let rest = self.lists.get_mut(which)?;
-        match rest.split_first() {
-            Some((next, after)) => {
-                *top = Reverse((*next, which));
-                *rest = after;
-            }
-            None => {
-                std::collections::binary_heap::PeekMut::pop(top);
-            }
-        }
-        let entry = self.index.entries.get(number as usize)?;
-        Some((self.index.offset_of(entry), entry))
     }
 }
 
@@ -593,26 +533,9 @@ mod tests {
         index
     }
 
-    fn selected(index: &SegmentIndex, filters: &[&str], from: u64) -> Vec<u64> {
-        let filters: Vec<Arc<str>> = filters.iter().map(|f| (*f).into()).collect();
-        index
-            .select(&filters, Offset(from))
-            .map(|(offset, _)| offset.0)
-            .collect()
-    }
-
     #[test]
-    fn filters_select_in_offset_order_and_each_entry_once() {
+    fn a_stream_is_given_by_seq() {
         let index = index();
-        assert_eq!(selected(&index, &["a/b"], 0), [100, 108]);
-        assert_eq!(selected(&index, &["a/#"], 0), [100, 102, 106, 108]);
-        assert_eq!(selected(&index, &["a/+"], 101), [106, 108]);
-        assert_eq!(
-            selected(&index, &["#", "a/b", "+"], 0),
-            [100, 102, 104, 106, 108]
-        );
-        assert_eq!(selected(&index, &["$x", "ab"], 104), [104, 110]);
-        assert_eq!(selected(&index, &["$x", "ab"], 111), [0_u64; 0]);
         assert_eq!(
             index
                 .stream("a", Seq(2))
@@ -639,7 +562,6 @@ mod tests {
         assert_eq!(decoded.entries, index.entries);
         assert_eq!(decoded.topics(), index.topics());
         assert_eq!(decoded.newest(), index.newest());
-        assert_eq!(selected(&decoded, &["a/#"], 0), [100, 102, 106, 108]);
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 4;

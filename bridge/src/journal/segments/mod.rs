@@ -15,6 +15,7 @@ mod layout;
 mod open;
 mod reader;
 pub mod record;
+mod select;
 pub mod sim_fs;
 mod tail;
 #[cfg(test)]

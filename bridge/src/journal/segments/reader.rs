@@ -257,7 +257,7 @@ impl SegmentJournal {
         };
         let header = read_header(&*file, base)?;
         let index = match IndexFile::load(&*self.fs, &index_name(base), header.crc())? {
-            IndexFile::Good(index) => index,
+            IndexFile::Good(index) => *index,
             _ => self.rebuild_index(base, &header, &file)?,
         };
         Ok(Some(Arc::new(Loaded {

@@ -271,16 +271,22 @@ fn live_through(seed: u64, durability: Durability, rounds: u32) {
     assert!(life.fs.list().is_ok());
 }
 
+/// How many seeds to try; more by hand with `JOURNAL_CRASH_SEEDS=100000`.
+fn seeds() -> u64 {
+    let wanted = std::env::var("JOURNAL_CRASH_SEEDS").ok();
+    wanted.and_then(|wanted| wanted.parse().ok()).unwrap_or(150)
+}
+
 #[test]
 fn every_batch_that_came_back_survives_power_cuts() {
-    for seed in 0..150 {
+    for seed in 0..seeds() {
         live_through(seed, Durability::Fsync, 12);
     }
 }
 
 #[test]
 fn with_an_interval_every_synced_batch_survives_and_the_rest_is_a_prefix() {
-    for seed in 1000..1100 {
+    for seed in 0..seeds() {
         live_through(seed, Durability::Interval, 12);
     }
 }
