@@ -109,12 +109,13 @@ impl BrokerOptions {
     /// A broker in open mode with its data in `data_dir`, without listeners, where everyone may use
     /// every topic.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        let free = RuleSource {
-            pattern: "#".to_owned(),
-            publish: "any".to_owned(),
+        let rule = |pattern: &str, publish: &str| RuleSource {
+            pattern: pattern.to_owned(),
+            publish: publish.to_owned(),
             subscribe: "any".to_owned(),
             ..RuleSource::default()
         };
+        let rules = [rule("$SYS/#", "broker"), rule("#", "any")];
         Self {
             store: store::Options::new(data_dir.into()),
             shards: 0,
@@ -126,7 +127,7 @@ impl BrokerOptions {
             },
             max_connections: 10_000,
             session: SessionLimits::default(),
-            rules: Arc::new(Rules::compile(&[free]).unwrap_or_default()),
+            rules: Arc::new(Rules::compile(&rules).unwrap_or_default()),
             auth: Arc::new(OpenMode),
             members: Arc::new(OpenRooms),
             system_interval: Some(Duration::from_secs(10)),

@@ -19,7 +19,7 @@ static SECURITY: [(HeaderName, HeaderValue); 4] = [
     (
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
-            "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
+            "default-src 'self'; connect-src 'self' ws: wss:; worker-src 'self' blob:; img-src 'self' data:; \
              style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; \
              form-action 'none'; frame-ancestors 'none'",
         ),

@@ -4,9 +4,12 @@
 //! A socket that does not take everything leaves the rest in the shard, and a task of its own
 //! writes on when it can: nothing else buffers, and nobody waits for it.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -15,7 +18,7 @@ use std::time::Duration;
 use tidings_core::journal::ShardId;
 use tidings_core::shard::{ConnId, Event, Input, Output, Shard};
 use tokio::sync::Notify;
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info};
 
@@ -31,6 +34,9 @@ const LAST_BYTES: Duration = Duration::from_secs(2);
 /// Writes to one socket in a row: with the default output some hundred kilobytes.
 const WRITE_ROUNDS: usize = 8;
 
+/// What a panic carries.
+pub(super) type Panic = Box<dyn Any + Send>;
+
 /// What a shard thread owns; see the module.
 pub(super) struct Local {
     id: ShardId,
@@ -43,7 +49,10 @@ pub(super) struct Local {
     flusher: Cell<Option<Waker>>,
     /// Sockets that are being closed gently.
     farewells: Cell<usize>,
-    quiet: Notify,
+    /// Tells the inbox loop to look whether the thread is to end.
+    attention: Notify,
+    /// What a task panicked with.
+    panicked: Cell<Option<Panic>>,
     pub read_buffer: RefCell<Box<[u8]>>,
     pub gate: Gate,
     bytes_received: Cell<u64>,
@@ -62,7 +71,8 @@ impl Local {
             flush_wanted: Cell::new(true),
             flusher: Cell::new(None),
             farewells: Cell::new(0),
-            quiet: Notify::new(),
+            attention: Notify::new(),
+            panicked: Cell::new(None),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
             gate: Gate::default(),
             bytes_received: Cell::new(0),
@@ -88,7 +98,7 @@ impl Local {
             Connection::new(id, arrival.origin, transport, arrival.rest, arrival.place);
         let connection = Rc::new(connection);
         self.connections.borrow_mut().insert(id, connection.clone());
-        let reading = spawn_local(read_loop(self.clone(), connection.clone()));
+        let reading = self.spawn(read_loop(self.clone(), connection.clone()));
         *connection.read_loop.borrow_mut() = Some(reading.abort_handle());
         self.want_flush();
     }
@@ -154,7 +164,7 @@ impl Local {
             .await;
             self.flush();
             if self.is_quiet() {
-                self.quiet.notify_one();
+                self.attention.notify_one();
             }
         }
     }
@@ -220,7 +230,7 @@ impl Local {
         let mut nobody = Context::from_waker(Waker::noop());
         if self.poll_write(connection, &mut nobody).is_pending() {
             connection.draining.set(true);
-            spawn_local(self.clone().drain(connection.clone()));
+            self.spawn(self.clone().drain(connection.clone()));
         }
     }
 
@@ -295,7 +305,7 @@ impl Local {
         if let Some(transport) = connection.take_transport() {
             self.farewells.set(self.farewells.get() + 1);
             let local = self.clone();
-            spawn_local(async move {
+            self.spawn(async move {
                 close_gently(transport).await;
                 local.farewells.set(local.farewells.get() - 1);
                 local.want_flush();
@@ -329,9 +339,31 @@ impl Local {
             && self.shard.borrow().is_quiet()
     }
 
-    /// Waits until a flush left nothing to do.
-    pub async fn became_quiet(&self) {
-        self.quiet.notified().await;
+    /// Waits until a flush left nothing to do, or a task panicked.
+    pub async fn needs_attention(&self) {
+        self.attention.notified().await;
+    }
+
+    /// What a task panicked with, if one did.
+    pub fn take_panic(&self) -> Option<Panic> {
+        self.panicked.take()
+    }
+
+    /// Starts a task of this thread. The runtime would swallow its panic; here the thread ends,
+    /// because what the shard was doing is not known.
+    pub fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
+        let local = self.clone();
+        spawn_local(async move {
+            let mut task = pin!(task);
+            let poll = |cx: &mut Context<'_>| {
+                catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))).unwrap_or_else(|panic| {
+                    local.panicked.set(Some(panic));
+                    local.attention.notify_one();
+                    Poll::Ready(())
+                })
+            };
+            poll_fn(poll).await;
+        })
     }
 
     /// Whether some shard is behind, so that nobody should read more.

@@ -11,7 +11,7 @@ mod flush;
 mod mailbox;
 mod reading;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -171,8 +171,8 @@ fn run(
         return Ok(());
     }
     LocalSet::new().block_on(&runtime, async {
-        tokio::task::spawn_local(local.clone().flush_loop());
-        tokio::task::spawn_local(tick_loop(local.clone()));
+        local.spawn(local.clone().flush_loop());
+        local.spawn(tick_loop(local.clone()));
         inbox_loop(local, inbox).await;
     });
     Ok(())
@@ -196,7 +196,10 @@ async fn inbox_loop(local: Rc<Local>, mut inbox: mailbox::Inbox) {
     while !(stopping && local.is_quiet()) {
         tokio::select! {
             received = inbox.receive(&mut commands) => if received == 0 { return },
-            () = local.became_quiet(), if stopping => {}
+            () = local.needs_attention() => {}
+        }
+        if let Some(panic) = local.take_panic() {
+            resume_unwind(panic);
         }
         for command in commands.drain(..) {
             match command {

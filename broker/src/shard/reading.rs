@@ -67,7 +67,7 @@ fn poll_gate(local: &Rc<Local>, cx: &Context<'_>) -> Poll<()> {
     }
     local.gate.waiting.borrow_mut().push(cx.waker().clone());
     if !local.gate.is_watched.replace(true) {
-        tokio::task::spawn_local(watch_gate(local.clone()));
+        local.spawn(watch_gate(local.clone()));
     }
     Poll::Pending
 }

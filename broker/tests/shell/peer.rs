@@ -4,12 +4,18 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tidings_broker::listener::Kind;
 use tidings_broker::{Broker, BrokerOptions, Running};
-use tidings_core::codec::{self, ConnectProperties, Packet, ReasonCode};
+use tidings_core::codec::{
+    self, ConnectProperties, Packet, Publish, PublishProperties, ReasonCode, RetainHandling,
+    Subscribe, SubscribeFilter,
+};
+use tidings_core::message::QoS;
+use tidings_core::rules::{Keep, RuleSource, Rules};
 
 pub use tidings_core::codec::{Connect, Version};
 
@@ -18,24 +24,18 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 
 pub struct TestBroker {
     pub running: Running,
-    _folder: TempDir,
+    pub folder: TempDir,
 }
 
 impl TestBroker {
     pub fn start(change: impl FnOnce(&mut BrokerOptions)) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut options = BrokerOptions::new(folder.path());
-        for kind in [Kind::Tcp, Kind::WebSocket, Kind::Auto] {
-            options = options.listen(kind, port);
-        }
-        options.shards = 2;
-        change(&mut options);
-        let running = Broker::start(options).expect("a broker");
-        Self {
-            running,
-            _folder: folder,
-        }
+        Self::start_in(tempfile::tempdir().expect("a folder"), change)
+    }
+
+    /// A broker on a data directory that may have been used before.
+    pub fn start_in(folder: TempDir, change: impl FnOnce(&mut BrokerOptions)) -> Self {
+        let running = Broker::start(options(&folder, change)).expect("a broker");
+        Self { running, folder }
     }
 
     pub fn address(&self, kind: Kind) -> SocketAddr {
@@ -52,6 +52,30 @@ impl TestBroker {
             bytes: Vec::new(),
         }
     }
+}
+
+/// Two shards and a listener of each kind.
+pub fn options(folder: &TempDir, change: impl FnOnce(&mut BrokerOptions)) -> BrokerOptions {
+    let port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let mut options = BrokerOptions::new(folder.path());
+    for kind in [Kind::Tcp, Kind::WebSocket, Kind::Auto] {
+        options = options.listen(kind, port);
+    }
+    options.shards = 2;
+    change(&mut options);
+    options
+}
+
+/// Rules that keep every message as history.
+pub fn keeping() -> Arc<Rules> {
+    let rule = RuleSource {
+        pattern: "#".to_owned(),
+        publish: "any".to_owned(),
+        subscribe: "any".to_owned(),
+        stream: None,
+        keep: Some(Keep::default()),
+    };
+    Arc::new(Rules::compile(&[rule]).expect("a rule"))
 }
 
 pub fn connect<'a>(version: Version, client_id: &'a str) -> Connect<'a> {
@@ -75,6 +99,23 @@ pub fn encode(version: Version, packet: &Packet<'_>) -> Vec<u8> {
 
 pub fn connect_bytes(connect: Connect<'_>) -> Vec<u8> {
     encode(connect.version, &Packet::Connect(connect))
+}
+
+pub fn publish_bytes(topic: &str, payload: &[u8], packet_id: Option<u16>) -> Vec<u8> {
+    let publish = Packet::Publish(Publish {
+        dup: false,
+        qos: if packet_id.is_some() {
+            QoS::AtLeastOnce
+        } else {
+            QoS::AtMostOnce
+        },
+        retain: false,
+        topic,
+        packet_id,
+        properties: PublishProperties::default(),
+        payload,
+    });
+    encode(Version::V5, &publish)
 }
 
 /// One socket.
@@ -110,6 +151,42 @@ impl Peer {
                 len => self.bytes.extend_from_slice(&more[..len]),
             }
         }
+    }
+
+    /// A client that is let in.
+    pub fn join(mut self, connect: Connect<'_>) -> Self {
+        self.connect(connect);
+        assert_eq!(self.connack(), ReasonCode::Success);
+        self
+    }
+
+    pub fn subscribe(&mut self, filter: &str, qos: QoS) {
+        let subscribe = Packet::Subscribe(Subscribe {
+            packet_id: 1,
+            subscription_id: None,
+            user: Vec::new(),
+            filters: vec![SubscribeFilter {
+                filter: filter.to_owned(),
+                qos,
+                no_local: false,
+                retain_as_published: false,
+                retain_handling: RetainHandling::SendAtSubscribe,
+            }],
+        });
+        self.send(&encode(self.version, &subscribe));
+        let is_granted = self.packet(|packet| match packet {
+            Packet::SubAck(suback) => !suback.reasons[0].is_failure(),
+            other => panic!("no SUBACK: {other:?}"),
+        });
+        assert_eq!(is_granted, Some(true));
+    }
+
+    pub fn ping(&mut self) {
+        self.send(&encode(self.version, &Packet::PingReq));
+        assert_eq!(
+            self.packet(|packet| *packet == Packet::PingResp),
+            Some(true)
+        );
     }
 
     pub fn connack(&mut self) -> ReasonCode {

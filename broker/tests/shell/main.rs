@@ -1,0 +1,9 @@
+//! The shell of the broker, seen from outside: what comes in and what does not, what happens when
+//! something fails, and what is there after a restart.
+
+mod failure;
+mod flow;
+mod handshake;
+mod peer;
+mod restart;
+mod websocket;
