@@ -526,13 +526,15 @@ impl Shard {
     }
 
     pub(super) fn save_groups(&mut self) {
-        let keys: Vec<u32> = self
+        let mut keys: Vec<u32> = self
             .groups
             .by_key
             .values()
             .filter(|g| g.progressed)
             .map(|g| g.key)
             .collect();
+        // The same inputs give the same outputs.
+        keys.sort_unstable();
         for key in keys {
             self.save_group(key);
         }
