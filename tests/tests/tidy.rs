@@ -7,18 +7,27 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").into()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the workspace")
+        .into()
 }
 
 /// Every Rust source of the workspace, relative to its root.
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> =
-        ["broker", "bridge", "config", "devices", "tests"].iter().map(|f| root().join(f)).collect();
+    let mut folders: Vec<PathBuf> = ["broker", "bridge", "config", "devices", "tests"]
+        .iter()
+        .map(|f| root().join(f))
+        .collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("folder of the workspace") {
             let path = entry.expect("entry of a folder").path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             if path.is_dir() {
                 if !matches!(name.as_str(), "target" | "node_modules" | "dist" | "corpus") {
                     folders.push(path);
@@ -28,7 +37,11 @@ fn sources() -> Vec<PathBuf> {
             }
         }
     }
-    assert!(found.len() > 50, "only {} sources found: is this the workspace?", found.len());
+    assert!(
+        found.len() > 50,
+        "only {} sources found: is this the workspace?",
+        found.len()
+    );
     found
 }
 
@@ -55,7 +68,10 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
 }
 
 fn ours(manifest: &str) -> BTreeSet<String> {
-    dependencies(manifest).into_iter().filter(|d| d.starts_with("tidings")).collect()
+    dependencies(manifest)
+        .into_iter()
+        .filter(|d| d.starts_with("tidings"))
+        .collect()
 }
 
 fn set(names: &[&str]) -> BTreeSet<String> {
@@ -76,13 +92,29 @@ fn packages_depend_on_each_other_only_as_the_design_says() {
 
 #[test]
 fn the_core_depends_on_nothing_that_does_io() {
-    assert_eq!(dependencies("broker/core/Cargo.toml"), set(&["bytes", "thiserror", "tracing"]));
+    assert_eq!(
+        dependencies("broker/core/Cargo.toml"),
+        set(&["bytes", "thiserror", "tracing"])
+    );
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "-p", "tidings-core", "-e", "normal", "--prefix", "none"])
+        .args([
+            "tree",
+            "--offline",
+            "-p",
+            "tidings-core",
+            "-e",
+            "normal",
+            "--prefix",
+            "none",
+        ])
         .current_dir(root())
         .output()
         .expect("cargo tree runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let allowed = set(&[
         "tidings-core",
         "bytes",
@@ -99,9 +131,15 @@ fn the_core_depends_on_nothing_that_does_io() {
         "unicode-ident",
     ]);
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();
-    let names: BTreeSet<String> =
-        listed.lines().filter_map(|l| l.split(' ').next()).map(str::to_owned).collect();
-    let foreign: Vec<_> = names.difference(&allowed).filter(|n| !n.is_empty()).collect();
+    let names: BTreeSet<String> = listed
+        .lines()
+        .filter_map(|l| l.split(' ').next())
+        .map(str::to_owned)
+        .collect();
+    let foreign: Vec<_> = names
+        .difference(&allowed)
+        .filter(|n| !n.is_empty())
+        .collect();
     assert!(foreign.is_empty(), "the core pulls in {foreign:?}");
 }
 
@@ -123,7 +161,10 @@ fn the_core_has_no_sockets_files_threads_clocks_or_locks() {
         ".await",
         "tokio",
     ];
-    for path in sources().into_iter().filter(|p| p.starts_with(root().join("broker/core/src"))) {
+    for path in sources()
+        .into_iter()
+        .filter(|p| p.starts_with(root().join("broker/core/src")))
+    {
         for (number, line) in read(&path).lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             for word in forbidden {
@@ -141,7 +182,12 @@ fn the_core_has_no_sockets_files_threads_clocks_or_locks() {
 #[test]
 fn the_core_builds_for_a_target_without_an_operating_system_where_that_is_installed() {
     let installed = Command::new("rustc")
-        .args(["--print", "target-libdir", "--target", "wasm32-unknown-unknown"])
+        .args([
+            "--print",
+            "target-libdir",
+            "--target",
+            "wasm32-unknown-unknown",
+        ])
         .output()
         .is_ok_and(|o| {
             Path::new(String::from_utf8_lossy(&o.stdout).trim()).is_dir() && o.status.success()
@@ -151,27 +197,49 @@ fn the_core_builds_for_a_target_without_an_operating_system_where_that_is_instal
         return;
     }
     let status = Command::new(env!("CARGO"))
-        .args(["check", "--offline", "-p", "tidings-core", "--target", "wasm32-unknown-unknown"])
+        .args([
+            "check",
+            "--offline",
+            "-p",
+            "tidings-core",
+            "--target",
+            "wasm32-unknown-unknown",
+        ])
         .args(["--target-dir", "target/wasm"])
         .current_dir(root())
         .status()
         .expect("cargo check runs");
-    assert!(status.success(), "the core does not build for wasm32-unknown-unknown");
+    assert!(
+        status.success(),
+        "the core does not build for wasm32-unknown-unknown"
+    );
 }
 
 #[test]
 fn every_source_says_first_what_it_owns() {
-    let silent: Vec<_> =
-        sources().into_iter().filter(|path| !read(path).starts_with("//!")).collect();
+    let silent: Vec<_> = sources()
+        .into_iter()
+        .filter(|path| !read(path).starts_with("//!"))
+        .collect();
     assert!(silent.is_empty(), "no //! on the first line: {silent:?}");
 }
 
 #[test]
 fn no_file_is_named_after_nothing() {
-    let vague = ["util", "utils", "common", "helpers", "helper", "manager", "types", "misc"];
+    let vague = [
+        "util", "utils", "common", "helpers", "helper", "manager", "types", "misc",
+    ];
     for path in sources() {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        assert!(!vague.contains(&stem.as_str()), "{}: what does it own?", path.display());
+        let stem = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        assert!(
+            !vague.contains(&stem.as_str()),
+            "{}: what does it own?",
+            path.display()
+        );
     }
 }
 
@@ -179,7 +247,11 @@ fn no_file_is_named_after_nothing() {
 fn no_test_is_switched_off() {
     let attribute = ["#[", "ignore"].concat();
     for path in sources() {
-        assert!(!read(&path).contains(&attribute), "{} switches a test off", path.display());
+        assert!(
+            !read(&path).contains(&attribute),
+            "{} switches a test off",
+            path.display()
+        );
     }
 }
 
@@ -192,7 +264,10 @@ fn the_top_level_has_the_folders_of_the_design_and_no_others() {
         let entry = entry.expect("entry of the workspace");
         if entry.path().is_dir() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            assert!(allowed.contains(&name), "{name}/ is no folder of the design");
+            assert!(
+                allowed.contains(&name),
+                "{name}/ is no folder of the design"
+            );
         }
     }
 }
