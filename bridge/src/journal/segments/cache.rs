@@ -1,4 +1,5 @@
-//! Sealed segments that were used lately: their indexes and open files, bounded by memory.
+//! Sealed segments that were used lately: their indexes and open files, bounded by memory; and the
+//! summaries of all.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use tidings_core::message::Offset;
 
 use super::fs::FsFile;
 use super::index::SegmentIndex;
+use super::summary::Summary;
 
 /// Memory that the indexes of sealed segments may take: some ten segments of small messages, or
 /// hundreds of large ones. One index is kept even if it alone is larger.
@@ -32,6 +34,8 @@ struct Slot {
 #[derive(Default)]
 pub struct IndexCache {
     slots: HashMap<Offset, Slot>,
+    /// Of every segment that was loaded once: these stay.
+    summaries: HashMap<Offset, Arc<Summary>>,
     bytes: usize,
     clock: u64,
 }
@@ -44,8 +48,16 @@ impl IndexCache {
         Some(slot.loaded.clone())
     }
 
+    pub fn summary(&self, base: Offset) -> Option<Arc<Summary>> {
+        self.summaries.get(&base).cloned()
+    }
+
+    pub fn insert_summary(&mut self, base: Offset, summary: Summary) {
+        self.summaries.insert(base, Arc::new(summary));
+    }
+
     pub fn insert(&mut self, base: Offset, loaded: Arc<Loaded>) {
-        self.remove(base);
+        self.evict(base);
         self.clock += 1;
         let bytes = loaded.index.memory_bytes();
         self.bytes += bytes;
@@ -67,12 +79,18 @@ impl IndexCache {
                 .min_by_key(|(_, slot)| slot.used)
                 .map(|(base, _)| *base);
             if let Some(oldest) = oldest {
-                self.remove(oldest);
+                self.evict(oldest);
             }
         }
     }
 
+    /// The segment is another one now, or gone.
     pub fn remove(&mut self, base: Offset) {
+        self.summaries.remove(&base);
+        self.evict(base);
+    }
+
+    fn evict(&mut self, base: Offset) {
         if let Some(slot) = self.slots.remove(&base) {
             self.bytes -= slot.bytes;
         }

@@ -14,7 +14,7 @@ use tidings_core::state::{GroupChange, SessionChange, SubscriptionRecord, Unfini
 use super::frame::{FrameScanner, HEADER_BYTES};
 use super::fs::Fs;
 use super::layout::{segment_base, segment_name};
-use super::reader::{damaged, read_header};
+use super::load::{damaged, read_header};
 use super::record::decode_record;
 
 /// Iterates over entries; see [`dump`].

@@ -7,16 +7,20 @@
 
 mod cache;
 mod dump;
+mod fetch;
 mod frame;
 pub mod fs;
 mod fsck;
 mod index;
 mod layout;
+mod load;
 mod open;
 mod reader;
 pub mod record;
+mod replay;
 mod select;
 pub mod sim_fs;
+mod summary;
 mod tail;
 #[cfg(test)]
 mod tests;

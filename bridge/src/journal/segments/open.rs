@@ -208,6 +208,7 @@ impl Writer {
             active: Active {
                 index: recovered.index,
                 file: file.clone(),
+                data_end: recovered.position,
             },
             tail: Tail::new(end, options.tail_bytes),
         };

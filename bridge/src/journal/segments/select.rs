@@ -180,7 +180,7 @@ fn is_wildcard(filter: &str) -> bool {
 
 /// What every name that matches the filter begins with: `a/b/` for `a/b/+`, `a/b` for `a/b/#`,
 /// which matches `a/b` too.
-fn literal_prefix(filter: &str) -> &str {
+pub fn literal_prefix(filter: &str) -> &str {
     let wildcard = filter.find(['+', '#']).unwrap_or(filter.len());
     let prefix = filter.get(..wildcard).unwrap_or_default();
     match filter.get(wildcard..) {

@@ -17,7 +17,8 @@ use super::frame::{FrameBuilder, FrameScanner, HEADER_BYTES, Header, Place};
 use super::fs::{FsFile, replace_file, write_whole_at};
 use super::index::{SegmentIdentity, SegmentIndex};
 use super::layout::{Meta, TEMPORARY_SUFFIX, index_name, segment_name};
-use super::reader::{Sealed, SegmentJournal, damaged, read_header};
+use super::load::{damaged, read_header};
+use super::reader::{Sealed, SegmentJournal};
 use super::writer::install;
 use crate::journal::retention::{Ledger, Retention, Stored};
 

@@ -353,6 +353,7 @@ impl Writer {
                 .push(entry.offset, place, topic, stream, &head_of(published));
             shared.tail.push(Some(published.clone()));
         }
+        shared.active.data_end = self.segment.position;
         shared.end = self.next;
     }
 

@@ -77,3 +77,38 @@ fn stream_heads_are_looked_up_once_and_then_counted() {
         ["a"]
     );
 }
+
+#[test]
+fn segments_that_have_nothing_are_not_loaded_a_second_time() {
+    let fs = SimFs::new(5);
+    let (mut writer, journal, _) = open(&fs, 512);
+    let payload = "x".repeat(400);
+    commit_each(&mut writer, [message("rare/a", &payload)]);
+    commit_each(
+        &mut writer,
+        (0..SEALED_OPEN_MAX * 2).map(|_| message("common/a", &payload)),
+    );
+    do_chores(&mut writer);
+    let find = || {
+        let end = journal.end();
+        let page = journal.read(&filters(&["rare/+", "rare/#"]), Offset(0), end, usize::MAX);
+        assert_eq!(page.expect("readable").entries.len(), 1);
+        let last = journal.locate("rare/a", tidings_core::topic::ReplayFrom::Last(1));
+        assert_eq!(last.expect("readable"), Offset(0));
+        assert_eq!(
+            journal
+                .history("rare/a", Seq(1), 9)
+                .expect("readable")
+                .len(),
+            1
+        );
+    };
+    find();
+    let before = fs.counts().read_bytes;
+    find();
+    let read = fs.counts().read_bytes - before;
+    assert!(
+        read < 20_000,
+        "{read} bytes were read to find one message three times"
+    );
+}

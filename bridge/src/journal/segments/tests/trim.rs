@@ -67,6 +67,7 @@ fn compaction_gives_space_back_and_changes_nothing_that_stays() {
     // One message of ten is left, and the active segment with its zeros.
     assert!(now < used / 4, "{now} of {used} bytes are left");
     assert!(journal.disk_bytes() <= now);
+    assert!(journal.stored_bytes() <= journal.disk_bytes());
     let kept: Vec<_> = before
         .into_iter()
         .filter(|(offset, _)| offset % 10 == 3)
