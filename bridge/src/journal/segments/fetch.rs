@@ -61,7 +61,7 @@ impl SegmentJournal {
                 match segment_from(&shared, from) {
                     Some((base, sealed)) => (base, sealed.end),
                     None => {
-                        let Active { index, file } = &shared.active;
+                        let Active { index, file, .. } = &shared.active;
                         let tail = Some(&shared.tail);
                         return Ok(pick(
                             index, file, tail, filters, from, view, view.end, max_bytes,

@@ -125,7 +125,12 @@ impl SegmentJournal {
     /// counted.
     pub fn stored_bytes(&self) -> u64 {
         let shared = self.shared();
-        shared.sealed.values().map(|sealed| sealed.bytes).sum::<u64>() + shared.active.data_end
+        shared
+            .sealed
+            .values()
+            .map(|sealed| sealed.bytes)
+            .sum::<u64>()
+            + shared.active.data_end
     }
 
     /// Bytes of all segment files, indexes not counted.
@@ -336,7 +341,7 @@ impl SegmentJournal {
             match segment_from(&shared, offset) {
                 Some((base, _)) => (base, None, None, view),
                 None => {
-                    let Active { index, file } = &shared.active;
+                    let Active { index, file, .. } = &shared.active;
                     (
                         index.base(),
                         Some(file.clone()),
@@ -378,7 +383,7 @@ impl SegmentJournal {
         let view = self.view();
         let active = {
             let shared = self.shared();
-            let Active { index, file } = &shared.active;
+            let Active { index, file, .. } = &shared.active;
             (index.base() == base).then(|| (choose(index, view, missing), file.clone()))
         };
         let (chosen, file) = match active {

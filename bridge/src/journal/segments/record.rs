@@ -12,7 +12,7 @@
 //!             payload:bytes
 //! ```
 //! The other forms are read best in the functions below: `put_x` and `read_x` stand side by side.
-//! Everything else is in [`super::wire`]. Decoding accepts exactly what encoding writes, never
+//! Everything else is in `wire`. Decoding accepts exactly what encoding writes, never
 //! panics, and a change of any form needs a new [`RECORD_VERSION`]. This module does not know where
 //! the bytes are kept nor how they are protected.
 
