@@ -1,3 +1,76 @@
-//! Runs random schedules of the simulation by hand.
+//! Random schedules of the simulation by hand: any number of seeds, or one with a full trace.
+//!
+//! ```text
+//! cargo run -p tidings-tests --bin simulate -- --count 100000
+//! cargo run -p tidings-tests --bin simulate -- --seed 17 --trace
+//! ```
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use tidings_tests::simulation::{Chances, one_schedule};
+
+/// Whole lives of a broker in one thread, from seeds.
+#[derive(Parser)]
+struct Arguments {
+    /// Only this seed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// First seed.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Number of seeds.
+    #[arg(long, default_value_t = 1_000)]
+    count: u64,
+    /// Print everything that happens, to standard error.
+    #[arg(long)]
+    trace: bool,
+    /// The broker never stops.
+    #[arg(long)]
+    no_crashes: bool,
+    /// Number of shards, instead of what the seed says.
+    #[arg(long)]
+    shards: Option<u16>,
+    /// Bytes of output above which a receiver lags, instead of what the seed says.
+    #[arg(long)]
+    output_bytes: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let chances = Chances {
+        crashes: !arguments.no_crashes,
+        trace: arguments.trace,
+        shards: arguments.shards,
+        output_bytes: arguments.output_bytes,
+    };
+    let seeds = match arguments.seed {
+        Some(seed) => seed..seed + 1,
+        None => arguments.from..arguments.from + arguments.count,
+    };
+    let (mut failed, mut acknowledged, mut delivered, mut crashes) = (0, 0, 0, 0);
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
+        let result = std::panic::catch_unwind(|| one_schedule(seed, chances));
+        let faults = match result {
+            Ok(outcome) => {
+                acknowledged += outcome.acknowledged;
+                delivered += outcome.delivered;
+                crashes += outcome.crashes;
+                outcome.faults
+            }
+            Err(_) => vec!["it panicked, see above".to_owned()],
+        };
+        if !faults.is_empty() {
+            failed += 1;
+            eprintln!("seed {seed}:");
+            for fault in faults {
+                eprintln!("  {fault}");
+            }
+        }
+    }
+    eprintln!(
+        "{count} seeds, {failed} failed: {acknowledged} messages acknowledged, {delivered} deliveries, {crashes} crashes"
+    );
+    ExitCode::from(u8::from(failed > 0))
+}

@@ -53,6 +53,8 @@ pub struct Client {
     pub arrivals: Vec<Delivery>,
     /// Payloads of its messages for which PUBACK or PUBREC said success.
     pub acknowledged: Vec<String>,
+    /// Payloads of its QoS 1 messages that it sent more than once: they may be stored twice.
+    pub repeated: Vec<String>,
     /// Payloads of its messages that were refused.
     pub refused: Vec<String>,
     /// What the broker did wrong.
@@ -89,6 +91,7 @@ impl Client {
             said: Vec::new(),
             arrivals: Vec::new(),
             acknowledged: Vec::new(),
+            repeated: Vec::new(),
             refused: Vec::new(),
             violations: Vec::new(),
             auto_ack: true,
@@ -111,9 +114,14 @@ impl Client {
         std::mem::take(&mut self.outbox)
     }
 
-    /// A new connection: CONNECT. Session State stays until CONNACK says otherwise.
+    /// A new connection: CONNECT. Session State stays until CONNACK says otherwise, but with Clean
+    /// Start the client forgets its own part at once.
     pub fn connect(&mut self, line: usize, login: Login) {
         self.lose_connection();
+        if login.clean_start {
+            self.held.clear();
+            self.sent.clear();
+        }
         self.login = login;
         self.line = Some(line);
         let connect = self.login.encode();
@@ -310,7 +318,12 @@ impl Client {
                 }
                 self.online = true;
                 self.broker_receive_maximum = ack.properties.receive_maximum.unwrap_or(u16::MAX);
-                self.resume_session(ack.session_present);
+                // MQTT 3.1 does not say; such a client has to believe that its session is there.
+                let present = match self.login.version {
+                    Version::V31 => !self.login.clean_start,
+                    _ => ack.session_present,
+                };
+                self.resume_session(present);
             }
             Said::PubAck(ack) => self.finish(ack, QoS::AtLeastOnce),
             Said::PubRec(ack) => self.handle_pubrec(ack),
@@ -338,6 +351,9 @@ impl Client {
                 let ack = Ack::new(sent.packet_id, ReasonCode::Success);
                 self.send(&Packet::PubRel(ack));
             } else {
+                if sent.post.qos == QoS::AtLeastOnce {
+                    self.repeated.push(sent.post.payload.clone());
+                }
                 self.send_publish(&sent.post, Some(sent.packet_id), true);
             }
             self.sent.push(sent);

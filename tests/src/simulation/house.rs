@@ -168,6 +168,8 @@ pub struct House {
     mail: Vec<Vec<VecDeque<ShardMessage>>>,
     dirty: Vec<bool>,
     conns: HashMap<(usize, ConnId), usize>,
+    /// Lines that the broker has not closed.
+    open_lines: Vec<usize>,
 }
 
 impl House {
@@ -194,6 +196,7 @@ impl House {
             mail: Vec::new(),
             dirty: vec![true; count],
             conns: HashMap::new(),
+            open_lines: Vec::new(),
         };
         house.start();
         house.settle();
@@ -238,7 +241,8 @@ impl House {
     pub fn crash(&mut self, surviving: usize) {
         self.trace(|| format!("CRASH, {surviving} of {} survive", self.disk.waiting()));
         self.shards.clear();
-        for line in &mut self.lines {
+        for line in self.open_lines.drain(..) {
+            let line = &mut self.lines[line];
             line.up.clear();
             line.unused.clear();
             line.broker_gone = true;
@@ -321,7 +325,8 @@ impl House {
                 work.extend(heard.map(|to| Work::Mail { from, to }));
             }
         }
-        for (number, line) in self.lines.iter().enumerate() {
+        for number in self.open_lines.iter().copied() {
+            let line = &self.lines[number];
             if line.broker_gone {
                 continue;
             }
@@ -535,6 +540,7 @@ impl House {
     fn end(&mut self, line: usize) {
         let it = &mut self.lines[line];
         it.broker_gone = true;
+        self.open_lines.retain(|open| *open != line);
         if let (Some(shard), Some(conn)) = (it.shard, it.conn) {
             self.trace(|| format!("line {line} is closed"));
             self.conns.remove(&(shard, conn));
@@ -589,6 +595,7 @@ impl House {
     pub fn dial(&mut self, client: ClientId, login: Login) {
         self.lines.push(Line::new());
         let line = self.lines.len() - 1;
+        self.open_lines.push(line);
         self.clients[client.0].connect(line, login);
         self.trace(|| {
             format!(

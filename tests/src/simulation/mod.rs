@@ -11,11 +11,15 @@ mod disk;
 mod house;
 mod line;
 mod login;
+mod model;
 mod said;
+mod schedule;
 
 pub use client::Client;
 pub use disk::Disk;
 pub use house::{ClientId, House, Setup, Work};
 pub use line::Line;
 pub use login::{Filter, Login, Post};
+pub use model::Model;
 pub use said::{Delivery, Said};
+pub use schedule::{Chances, Outcome, one_schedule};

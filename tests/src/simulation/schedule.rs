@@ -1,0 +1,473 @@
+//! A random life of a house from a seed: clients do what they like, the network, the disk and the
+//! shards are as slow as they like, the broker stops when it likes; then everything comes to rest
+//! and the [`Model`] judges.
+
+use tidings_core::codec::{ReasonCode, Version};
+use tidings_core::journal::Record;
+use tidings_core::message::QoS;
+use tidings_core::shard::{Input, Options};
+
+use super::house::{ClientId, House, Setup, Work};
+use super::login::{Filter, Login, Post};
+use super::model::{Model, Person};
+use super::said::Said;
+use crate::seeded::Seeded;
+
+/// What may happen in a schedule.
+#[derive(Clone, Copy, Debug)]
+pub struct Chances {
+    /// The broker may stop without a word, or be shut down, and start again.
+    pub crashes: bool,
+    /// Prints everything that happens.
+    pub trace: bool,
+    /// Instead of what the seed says.
+    pub shards: Option<u16>,
+    /// Instead of what the seed says.
+    pub output_bytes: Option<usize>,
+}
+
+impl Default for Chances {
+    fn default() -> Self {
+        Self { crashes: true, trace: false, shards: None, output_bytes: None }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// What went wrong.
+    pub faults: Vec<String>,
+    /// Messages that were acknowledged.
+    pub acknowledged: usize,
+    /// Deliveries.
+    pub delivered: usize,
+    /// How often the broker stopped.
+    pub crashes: usize,
+}
+
+/// Topics of the schedules.
+const TOPICS: &[&str] = &[
+    "a/0", "a/0", "a/1", "b", "b", "kept/0", "kept/1", "room/x/u0", "secret/c0", "secret/c1",
+    "kept-secret/c2", "s/x", "s/x", "s/y",
+];
+
+/// Filters of the schedules. Only `$share` reaches `s/...`.
+const FILTERS: &[&str] = &[
+    "a/+", "a/#", "a/0", "b", "b", "+/0/#", "kept/#", "kept/0", "room/+/+", "secret/+", "secret/c1",
+    "kept-secret/#", "$share/g/s/+", "$share/g/s/+", "$replay/last/5/kept/1", "$replay/seq/2/kept/1",
+];
+
+/// Runs one schedule.
+pub fn one_schedule(seed: u64, chances: Chances) -> Outcome {
+    Life::new(seed, chances).live()
+}
+
+struct Persona {
+    login: Login,
+    /// Sends acknowledgements in any order.
+    unordered: bool,
+    /// The number of lines of `said` and `arrivals` that the model has seen.
+    said: usize,
+    arrivals: usize,
+    acknowledged: usize,
+    repeated: usize,
+}
+
+struct Life {
+    luck: Seeded,
+    chances: Chances,
+    house: House,
+    model: Model,
+    personas: Vec<Persona>,
+    weights: [u64; 6],
+    step: u64,
+    published: u64,
+    crashes: usize,
+}
+
+impl Life {
+    fn new(seed: u64, chances: Chances) -> Self {
+        let mut luck = Seeded::new(seed);
+        let mut setup = Setup { trace: chances.trace, ..Setup::default() };
+        // The seed decides first, so that what is given changes nothing else.
+        let shards = *luck.pick(&[1, 2, 3, 4]);
+        let output_bytes = *luck.pick(&[0, 1, 100, 1000, 65_536]);
+        setup.shards = chances.shards.unwrap_or(shards);
+        setup.options = Options {
+            output_bytes: chances.output_bytes.unwrap_or(output_bytes),
+            receive_maximum: *luck.pick(&[1, 2, 10, 100]),
+            max_inflight: *luck.pick(&[1, 2, 10, 100]),
+            topic_alias_maximum: *luck.pick(&[0, 2]),
+            append_queue_bytes: *luck.pick(&[2_000, 1024 * 1024]),
+            progress_interval_ms: *luck.pick(&[0, 500, 5_000]),
+            ..setup.options
+        };
+        let mut weight = || *luck.pick(&[1, 4, 20]);
+        let weights = std::array::from_fn(|_| weight());
+        let mut life = Self {
+            house: House::new(setup),
+            luck,
+            chances,
+            model: Model::default(),
+            personas: Vec::new(),
+            weights,
+            step: 1,
+            published: 0,
+            crashes: 0,
+        };
+        let people = life.luck.within(2..6) as usize;
+        for number in 0..people {
+            life.add_person(number);
+        }
+        life
+    }
+
+    fn add_person(&mut self, number: usize) {
+        let luck = &mut self.luck;
+        let name = format!("c{number}");
+        let version = *luck.pick(&[Version::V31, Version::V311, Version::V5, Version::V5]);
+        let persistent = luck.chance(65);
+        let may_expire = persistent && version == Version::V5 && luck.chance(15);
+        let mut login = Login { version, ..Login::v5(&name) }.user(&name);
+        if persistent {
+            login = login.persistent();
+            login.session_expiry_s = login.session_expiry_s.map(|_| if may_expire { 3 } else { u32::MAX });
+        }
+        if version == Version::V5 {
+            login.receive_maximum = *luck.pick(&[None, Some(1), Some(2), Some(5)]);
+            login.topic_alias_maximum = *luck.pick(&[None, Some(1), Some(3)]);
+        }
+        let client = self.house.add_client(login.clone());
+        self.house.clients[client.0].auto_ack = luck.chance(50);
+        self.personas.push(Persona {
+            login,
+            unordered: luck.chance(20),
+            said: 0,
+            arrivals: 0,
+            acknowledged: 0,
+            repeated: 0,
+        });
+        self.model.people.push(Person::new(name, persistent, may_expire));
+    }
+
+    fn live(mut self) -> Outcome {
+        let steps = self.luck.magnitude(200..3_000);
+        for _ in 0..steps {
+            self.step += 1;
+            if self.luck.chance(75) {
+                self.work();
+            } else {
+                self.act();
+            }
+            self.observe();
+        }
+        self.come_to_rest();
+        Outcome {
+            acknowledged: self.model.acknowledged_count(),
+            delivered: self.model.delivered_count(),
+            crashes: self.crashes,
+            faults: std::mem::take(&mut self.model.faults),
+        }
+    }
+
+    /// One piece of work, some kinds more often than others.
+    fn work(&mut self) {
+        let work = self.house.work();
+        let weight = |work: &Work| match work {
+            Work::Flush(_) | Work::Close(_) | Work::Ended(_) => self.weights[0],
+            Work::Batch(_) => self.weights[1],
+            Work::Mail { .. } => self.weights[2],
+            Work::Read(_) => self.weights[3],
+            Work::Write(_) | Work::ClientRead(_) => self.weights[4],
+            Work::Commit => self.weights[5],
+        };
+        let all: u64 = work.iter().map(weight).sum();
+        if all == 0 {
+            return;
+        }
+        let mut chosen = self.luck.within(0..all);
+        let found = work.iter().find(|one| {
+            let weight = weight(one);
+            let found = chosen < weight;
+            chosen = chosen.saturating_sub(weight);
+            found
+        });
+        if let Some(one) = found.copied() {
+            let mut luck = Some(self.luck.fork(1));
+            self.house.perform(one, &mut luck);
+        }
+    }
+
+    fn act(&mut self) {
+        let client = self.luck.within(0..self.personas.len() as u64) as usize;
+        let online = self.house.clients[client].online;
+        match self.luck.within(0..100) {
+            0..=44 if online => self.publish(client),
+            45..=56 if online => self.subscribe(client),
+            57..=59 if online => self.unsubscribe(client),
+            60..=62 if online => self.leave(client),
+            63..=65 => self.cut(client),
+            66..=75 if self.house.clients[client].line.is_none() => self.dial(client),
+            76 if self.luck.chance(30) => self.dial(client),
+            77..=80 => self.slow_down(client),
+            81..=92 => self.reply(client),
+            93..=97 => self.time_passes(),
+            98 if self.chances.crashes && self.luck.chance(60) => self.crash(),
+            _ => {}
+        }
+    }
+
+    fn publish(&mut self, client: usize) {
+        for _ in 0..self.luck.magnitude(1..8) {
+            let topic = *self.luck.pick(TOPICS);
+            self.published += 1;
+            let payload = format!("p{client}-{}", self.published);
+            let qos = *self.luck.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
+            let mut post = Post { qos, ..Post::new(topic, &payload) };
+            if self.luck.chance(10) {
+                post = post.retain();
+            }
+            self.model.publish(client, post.clone(), self.step);
+            self.house.say(ClientId(client), |c| c.publish(post));
+        }
+    }
+
+    fn subscribe(&mut self, client: usize) {
+        let mut filters: Vec<(String, QoS)> = Vec::new();
+        for _ in 0..self.luck.magnitude(1..4) {
+            let mut qos = *self.luck.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
+            let filter = (*self.luck.pick(FILTERS)).to_owned();
+            if filter.starts_with("$share") && qos == QoS::AtMostOnce {
+                // Such a member may lose its share; then there would be nothing to check.
+                qos = QoS::AtLeastOnce;
+            }
+            if !filters.iter().any(|(other, _)| *other == filter) {
+                filters.push((filter, qos));
+            }
+        }
+        let asked: Vec<Filter> = filters.iter().map(|(f, qos)| Filter::new(f, *qos)).collect();
+        let packet_id = self.house.say(ClientId(client), |c| c.subscribe(&asked, None));
+        self.model.subscribing(client, packet_id, &filters, self.step);
+    }
+
+    fn unsubscribe(&mut self, client: usize) {
+        let filter = *self.luck.pick(FILTERS);
+        let packet_id = self.house.say(ClientId(client), |c| c.unsubscribe(&[filter]));
+        self.model.unsubscribing(client, packet_id, filter, self.step);
+    }
+
+    fn leave(&mut self, client: usize) {
+        self.house.say(ClientId(client), |c| c.disconnect(ReasonCode::Success));
+        self.cut(client);
+    }
+
+    fn cut(&mut self, client: usize) {
+        self.house.cut(ClientId(client));
+        self.model.disconnected(client, self.step);
+    }
+
+    fn dial(&mut self, client: usize) {
+        let mut login = self.personas[client].login.clone();
+        let persistent = self.model.people[client].persistent;
+        if persistent && login.version == Version::V5 && self.luck.chance(7) {
+            login.clean_start = true;
+        }
+        if login.version == Version::V5 && self.luck.chance(20) {
+            login.receive_maximum = *self.luck.pick(&[None, Some(1), Some(3)]);
+        }
+        if self.luck.chance(10) {
+            self.published += 1;
+            let topic = *self.luck.pick(TOPICS);
+            let will = Post::qos1(topic, &format!("will{client}-{}", self.published));
+            login = login.will(will, *self.luck.pick(&[0, 1, 10]));
+        }
+        self.model.disconnected(client, self.step);
+        self.model.connecting(client, login.clean_start, self.step);
+        self.house.dial(ClientId(client), login);
+        let capacity = *self.luck.pick(&[usize::MAX, usize::MAX, 10, 100, 1000]);
+        if let Some(line) = self.house.clients[client].line {
+            self.house.lines[line].capacity = capacity;
+        }
+    }
+
+    fn slow_down(&mut self, client: usize) {
+        let it = &mut self.house.clients[client];
+        it.reading = !it.reading;
+    }
+
+    fn reply(&mut self, client: usize) {
+        let due = self.house.clients[client].replies.len() as u64;
+        if due == 0 {
+            return;
+        }
+        let unordered = self.personas[client].unordered;
+        let index = if unordered { self.luck.within(0..due) as usize } else { 0 };
+        self.house.say(ClientId(client), |c| c.reply(index));
+    }
+
+    fn time_passes(&mut self) {
+        let ms = self.luck.magnitude(1..4_000);
+        self.house.tick(ms);
+        if self.luck.chance(10) {
+            let jump = self.luck.within(0..600_000);
+            let unix = &mut self.house.now.unix_ms;
+            *unix = if self.luck.chance(50) { *unix + jump } else { *unix - jump };
+        }
+    }
+
+    fn crash(&mut self) {
+        match self.luck.within(0..4) {
+            0 => self.house.input_to_all(|| Input::Shutdown),
+            1 => self.house.poison("the disk of the schedule is full"),
+            _ => {}
+        }
+        for _ in 0..self.luck.within(0..30) {
+            self.step += 1;
+            self.work();
+            self.observe();
+        }
+        let waiting = self.house.disk.waiting() as u64;
+        let poisoned = self.house.disk.poisoned.is_some();
+        let surviving = if poisoned { 0 } else { self.luck.within(0..waiting + 1) };
+        self.house.crash(surviving as usize);
+        self.crashes += 1;
+        self.model.crashed = true;
+    }
+
+    /// Tells the model what the clients saw.
+    fn observe(&mut self) {
+        for client in 0..self.personas.len() {
+            let it = &self.house.clients[client];
+            let persona = &mut self.personas[client];
+            let (said, arrivals) = (persona.said, persona.arrivals);
+            let acknowledged = persona.acknowledged;
+            if said == it.said.len() && arrivals == it.arrivals.len() {
+                continue;
+            }
+            persona.said = it.said.len();
+            persona.arrivals = it.arrivals.len();
+            persona.acknowledged = it.acknowledged.len();
+            for payload in it.repeated.iter().skip(persona.repeated) {
+                self.model.repeated(payload);
+            }
+            persona.repeated = it.repeated.len();
+            for payload in &it.acknowledged[acknowledged..] {
+                self.model.acknowledged(payload, self.step);
+            }
+            // Arrivals and other packets of one read are seen at the same step.
+            for delivery in &it.arrivals[arrivals..] {
+                self.model.arrived(client, delivery.clone(), self.step);
+            }
+            let clean_start = it.login.clean_start;
+            for one in &it.said[said..] {
+                match one {
+                    Said::ConnAck(ack) if ack.reason == ReasonCode::Success => {
+                        let present = match it.login.version {
+                            Version::V31 => !clean_start,
+                            _ => ack.session_present,
+                        };
+                        self.model.connected(client, clean_start, present, self.step);
+                    }
+                    Said::ConnAck(ack) if ack.reason != ReasonCode::ServerUnavailable => {
+                        self.model.faults.push(format!("client {client} was refused: {ack:?}"));
+                    }
+                    Said::SubAck(ack) => {
+                        let granted: Vec<bool> =
+                            ack.reasons.iter().map(|r| !r.is_failure()).collect();
+                        self.model.subscribed(client, ack.packet_id, &granted, self.step);
+                    }
+                    Said::UnsubAck(ack) => {
+                        self.model.unsubscribed(client, ack.packet_id, self.step);
+                    }
+                    Said::Disconnect(disconnect) if !is_usual(disconnect.reason) => {
+                        let text = format!("client {client} was told {disconnect:?}");
+                        self.model.faults.push(text);
+                    }
+                    Said::Closed => self.model.disconnected(client, self.step),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Nothing new is asked for; everybody with a session comes back, reads and answers.
+    fn come_to_rest(&mut self) {
+        for client in &mut self.house.clients {
+            client.reading = true;
+            client.auto_ack = true;
+        }
+        for line in &mut self.house.lines {
+            line.capacity = usize::MAX;
+        }
+        if self.house.disk.poisoned.is_some() || self.chances.crashes && self.luck.chance(30) {
+            self.house.crash(0);
+            self.crashes += 1;
+            self.model.crashed = true;
+        }
+        for _ in 0..3 {
+            self.rest();
+            for client in 0..self.personas.len() {
+                let persistent = self.model.people[client].persistent;
+                if persistent && self.house.clients[client].line.is_none() {
+                    let login = self.personas[client].login.clone();
+                    self.model.connecting(client, login.clean_start, self.step);
+                    self.house.dial(ClientId(client), login);
+                }
+                self.house.say(ClientId(client), |c| c.reply_all());
+            }
+            self.rest();
+        }
+        for client in 0..self.personas.len() {
+            let it = &self.house.clients[client];
+            if it.online && !(it.sent.is_empty() && it.waiting.is_empty()) {
+                let text = format!("client {client} waits for {:?}, {:?}", it.sent, it.waiting);
+                self.model.faults.push(text);
+            }
+            if self.model.people[client].persistent && !it.online {
+                self.model.faults.push(format!("client {client} cannot connect"));
+            }
+        }
+        for (number, shard) in self.house.shards.iter().enumerate() {
+            let stats = shard.stats();
+            if stats.lagging > 0 {
+                self.model.faults.push(format!("shard {number} still lags: {stats:?}"));
+            }
+        }
+        let kept = self.kept();
+        self.model.check(&kept);
+        for client in &mut self.house.clients {
+            self.model.faults.append(&mut client.violations);
+        }
+    }
+
+    fn rest(&mut self) {
+        self.step += 1;
+        self.house.settle();
+        self.observe();
+        self.step += 1;
+        self.house.advance(1_000);
+        self.observe();
+    }
+
+    fn kept(&self) -> Vec<String> {
+        let entries = self.house.disk.batches().iter().flat_map(|batch| &batch.entries);
+        entries
+            .filter_map(|(_, entry)| match &entry.record {
+                Record::Published(p) => {
+                    Some(String::from_utf8_lossy(&p.message.payload).into_owned())
+                }
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+fn is_usual(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::SessionTakenOver
+            | ReasonCode::ServerShuttingDown
+            | ReasonCode::ImplementationSpecificError
+            | ReasonCode::QuotaExceeded
+    )
+}
