@@ -414,16 +414,23 @@ pub(super) fn only_for(published: &Published, names: Vec<Arc<str>>) -> Arc<Publi
 }
 
 impl Session {
-    /// RETAIN flag and Subscription Identifiers of a delivery, from what matches its topic.
-    pub(crate) fn delivery_flags(&self, topic: &str, published: &Published) -> (bool, Box<[u32]>) {
+    /// RETAIN flag and Subscription Identifiers of a message that is sent again, from what matches
+    /// its topic. A filter that counts only from later on got it because it was retained.
+    pub(crate) fn delivery_flags(
+        &self,
+        offset: Option<Offset>,
+        published: &Published,
+    ) -> (bool, Box<[u32]>) {
+        let topic = &published.message.topic;
         let matching = || {
             self.subscriptions
                 .values()
                 .filter(|s| topic::matches(super::commit::plain_filter(&s.filter), topic))
         };
-        let retain = published.message.retain && matching().any(|s| s.retain_as_published);
+        let live = || matching().filter(|s| offset.is_none_or(|offset| s.since <= offset));
+        let flagged = live().next().is_none() || live().any(|s| s.retain_as_published);
         (
-            retain,
+            published.message.retain && flagged,
             matching().filter_map(|s| s.subscription_id).collect(),
         )
     }
