@@ -13,7 +13,7 @@ use crate::journal::{Audience, Published};
 use crate::message::{Offset, QoS};
 use crate::rules::Access;
 use crate::session::window::Origin;
-use crate::session::{Offer, Offered, Reading, Session, Stage, Staged};
+use crate::session::{Offer, Offered, Reading, Session, Stage, Staged, Subscription};
 use crate::topic;
 
 use super::commit::Pending;
@@ -415,7 +415,8 @@ pub(super) fn only_for(published: &Published, names: Vec<Arc<str>>) -> Arc<Publi
 
 impl Session {
     /// RETAIN flag and Subscription Identifiers of a message that is sent again, from what matches
-    /// its topic. A filter that counts only from later on got it because it was retained.
+    /// its topic. A filter that counts only from later on got it because it was retained, and so
+    /// did a session that has not read so far.
     pub(crate) fn delivery_flags(
         &self,
         offset: Option<Offset>,
@@ -427,7 +428,9 @@ impl Session {
                 .values()
                 .filter(|s| topic::matches(super::commit::plain_filter(&s.filter), topic))
         };
-        let live = || matching().filter(|s| offset.is_none_or(|offset| s.since <= offset));
+        let ahead = |offset| matches!(self.reading, Reading::Lagging(cursor) if cursor <= offset);
+        let is_live = |s: &Subscription, offset| s.since <= offset && !ahead(offset);
+        let live = || matching().filter(|s| offset.is_none_or(|offset| is_live(s, offset)));
         let flagged = live().next().is_none() || live().any(|s| s.retain_as_published);
         (
             published.message.retain && flagged,
