@@ -35,7 +35,7 @@ use crate::codec::{ConnAck, Disconnect, Packet, ReasonCode, Version};
 use crate::journal::{Append, Batch, Journal, Published, Record, ShardId};
 use crate::message::{Offset, UnixMillis};
 use crate::rules::{Membership, Rules};
-use crate::session::Session;
+use crate::session::{Session, Stage};
 use crate::state::State;
 use crate::tree::SubscriptionTree;
 
@@ -444,9 +444,11 @@ impl Shard {
         }
     }
 
-    /// Writes one packet to a client.
+    /// Writes one packet to a client; nothing follows a DISCONNECT [MQTT-3.14.4-2].
     fn send(&mut self, conn: ConnId, packet: &Packet<'_>) {
-        if let Some(session) = self.sessions.get_mut(conn) {
+        if let Some(session) = self.sessions.get_mut(conn)
+            && session.stage != Stage::Closing
+        {
             session.write(packet);
             self.announce(conn);
         }

@@ -18,7 +18,7 @@ use crate::codec::{
 };
 use crate::journal::Record;
 use crate::message::{Offset, QoS};
-use crate::session::{CatchUp, NewSubscription, Reading, Subscribing, Subscription};
+use crate::session::{CatchUp, NewSubscription, Reading, Stage, Subscribing, Subscription};
 use crate::state::{SessionChange, raises_from_qos0};
 use crate::topic::{self, FilterKind, ReplayFrom, parse_filter};
 
@@ -121,6 +121,10 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
+        // The session may have let go meanwhile: then its next connection finds the filters.
+        if session.stage != Stage::Online {
+            return;
+        }
         let Some(mut work) = session.subscribing.pop_front() else {
             return;
         };
@@ -249,7 +253,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        if session.stage == crate::session::Stage::Closing {
+        if session.stage == Stage::Closing {
             return;
         }
         let mut catch_ups = VecDeque::new();
