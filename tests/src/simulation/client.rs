@@ -47,6 +47,8 @@ pub struct Client {
     pub line: Option<usize>,
     /// CONNACK was received on it.
     pub online: bool,
+    /// DISCONNECT was received on it.
+    dismissed: bool,
     /// Everything it was told, in order, on all its connections.
     pub said: Vec<Said>,
     /// Application messages: as `said`, without QoS 2 messages that came before.
@@ -88,6 +90,7 @@ impl Client {
             login,
             line: None,
             online: false,
+            dismissed: false,
             said: Vec::new(),
             arrivals: Vec::new(),
             acknowledged: Vec::new(),
@@ -119,8 +122,7 @@ impl Client {
     pub fn connect(&mut self, line: usize, login: Login) {
         self.lose_connection();
         if login.clean_start {
-            self.held.clear();
-            self.sent.clear();
+            self.forget();
         }
         self.login = login;
         self.line = Some(line);
@@ -128,10 +130,17 @@ impl Client {
         self.outbox.extend(connect);
     }
 
+    /// The client's part of the Session State is forgotten.
+    pub fn forget(&mut self) {
+        self.held.clear();
+        self.sent.clear();
+    }
+
     /// The connection is gone.
     pub fn lose_connection(&mut self) {
         self.line = None;
         self.online = false;
+        self.dismissed = false;
         self.inbox.clear();
         self.outbox.clear();
         self.replies.clear();
@@ -303,6 +312,9 @@ impl Client {
         if !self.online && !matches!(packet, Packet::ConnAck(_)) {
             self.violation(format!("before CONNACK: {packet:?}"));
         }
+        if self.dismissed {
+            self.violation(format!("after DISCONNECT: {packet:?}"));
+        }
         if let Packet::Publish(publish) = packet {
             self.handle_publish(&publish);
             return;
@@ -325,6 +337,7 @@ impl Client {
                 };
                 self.resume_session(present);
             }
+            Said::Disconnect(_) => self.dismissed = true,
             Said::PubAck(ack) => self.finish(ack, QoS::AtLeastOnce),
             Said::PubRec(ack) => self.handle_pubrec(ack),
             Said::PubComp(ack) => self.finish(ack, QoS::ExactlyOnce),
@@ -342,8 +355,7 @@ impl Client {
             self.violation("Session Present after Clean Start".to_owned());
         }
         if !present {
-            self.held.clear();
-            self.sent.clear();
+            self.forget();
             return;
         }
         for sent in std::mem::take(&mut self.sent) {

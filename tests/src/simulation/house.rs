@@ -15,6 +15,7 @@ use tidings_core::shard::{
     ConnId, ConnectRequest, Event, Input, Now, Options, Output, Shard, ShardMessage, shard_of,
 };
 
+use super::brief;
 use super::client::Client;
 use super::disk::Disk;
 use super::line::Line;
@@ -422,7 +423,7 @@ impl House {
             Work::Commit => {
                 let count = part(self.disk.waiting(), luck);
                 if let Some(batch) = self.disk.commit(count) {
-                    self.trace(|| format!("commit: {batch:?}"));
+                    self.trace(|| format!("commit:{}", brief::batch(&batch)));
                     for queue in &mut self.batches {
                         queue.push_back(batch.clone());
                     }
@@ -560,7 +561,7 @@ impl House {
         }
         if self.setup.trace {
             for said in &self.clients[number].said[before..] {
-                self.trace(|| format!("{} <- {said:?}", self.clients[number].login.client_id));
+                self.trace(|| format!("{} <- {}", self.clients[number].login.client_id, brief::said(said)));
             }
         }
         self.deliver_output(number);
@@ -735,17 +736,20 @@ impl Drop for House {
     }
 }
 
+/// Packet type of CONNECT (§2.1.2).
+const CONNECT: u8 = 1;
+
 fn describe(login: &Login, bytes: &[u8]) -> String {
     let mut text = String::new();
     let mut rest = bytes;
-    let mut version = None;
     while !rest.is_empty() {
-        let found = decode(version.or(Some(login.version)), rest, usize::MAX);
+        let version = Some(login.version).filter(|_| rest[0] >> 4 != CONNECT);
+        let found = decode(version, rest, usize::MAX);
         let Ok(Some((packet, used))) = found else {
             return format!("{text}{} bytes", rest.len());
         };
-        text.push_str(&format!("{packet:?} "));
-        version = Some(login.version);
+        text.push_str(&brief::packet(&packet));
+        text.push_str("; ");
         rest = &rest[used..];
     }
     text

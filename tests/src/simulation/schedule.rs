@@ -282,12 +282,19 @@ impl Life {
             login = login.will(will, *self.luck.pick(&[0, 1, 10]));
         }
         self.model.disconnected(client, self.step);
-        self.model.connecting(client, login.clean_start, self.step);
-        self.house.dial(ClientId(client), login);
+        self.connect(client, login);
         let capacity = *self.luck.pick(&[usize::MAX, usize::MAX, 10, 100, 1000]);
         if let Some(line) = self.house.clients[client].line {
             self.house.lines[line].capacity = capacity;
         }
+    }
+
+    fn connect(&mut self, client: usize, login: Login) {
+        if self.model.people[client].may_expire {
+            self.house.clients[client].forget();
+        }
+        self.model.connecting(client, login.clean_start, self.step);
+        self.house.dial(ClientId(client), login);
     }
 
     fn slow_down(&mut self, client: usize) {
@@ -410,8 +417,7 @@ impl Life {
                 let persistent = self.model.people[client].persistent;
                 if persistent && self.house.clients[client].line.is_none() {
                     let login = self.personas[client].login.clone();
-                    self.model.connecting(client, login.clean_start, self.step);
-                    self.house.dial(ClientId(client), login);
+                    self.connect(client, login);
                 }
                 self.house.say(ClientId(client), |c| c.reply_all());
             }
