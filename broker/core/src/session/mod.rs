@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::codec::{
-    Ack, Outgoing, Packet, ReasonCode, RetainHandling, Version, encode, encode_publish, publish_len,
+    Ack, Disconnect, Outgoing, Packet, ReasonCode, RetainHandling, Version, encode, encode_publish,
+    publish_len,
 };
 use crate::journal::{Published, ReadEntry};
 use crate::message::{Offset, QoS, UnixMillis};
@@ -503,9 +504,24 @@ impl Session {
         (true, (next <= maximum).then_some(next))
     }
 
-    /// Encodes any packet but PUBLISH into the output.
+    /// Encodes any packet but PUBLISH into the output. What would make it larger than the client
+    /// takes is left out: Reason String and User Properties ([MQTT-3.4.2-2], [MQTT-3.14.2-3]).
     pub fn write(&mut self, packet: &Packet<'_>) {
-        encode(self.client.version, packet, self.out.buffer());
+        let (version, maximum) = (self.client.version, self.client.maximum_packet_size);
+        let out = self.out.buffer();
+        let start = out.len();
+        encode(version, packet, out);
+        if out.len() - start <= maximum {
+            return;
+        }
+        out.truncate(start);
+        if let Some(shorter) = without_explanation(packet) {
+            encode(version, &shorter, out);
+        }
+        // Not even that: a client that takes no answer at all gets none [MQTT-3.1.2-24].
+        if out.len() - start > maximum {
+            out.truncate(start);
+        }
     }
 
     /// An acknowledgement; User Properties go only to who asked for problem information
@@ -517,6 +533,19 @@ impl Session {
         }
         ack
     }
+}
+
+/// The packet without what only explains it, for a client that takes small packets.
+fn without_explanation<'a>(packet: &Packet<'a>) -> Option<Packet<'a>> {
+    let ack = |ack: &Ack| Ack::new(ack.packet_id, ack.reason);
+    Some(match packet {
+        Packet::PubAck(full) => Packet::PubAck(ack(full)),
+        Packet::PubRec(full) => Packet::PubRec(ack(full)),
+        Packet::PubRel(full) => Packet::PubRel(ack(full)),
+        Packet::PubComp(full) => Packet::PubComp(ack(full)),
+        Packet::Disconnect(full) => Packet::Disconnect(Disconnect::new(full.reason)),
+        _ => return None,
+    })
 }
 
 /// Remaining lifetime in seconds, rounded up, so that it is never 0 before it ends

@@ -20,6 +20,10 @@ use crate::session::{Client, Inbound, Reading, Session, Stage, Subscription};
 use crate::state::{NEVER_EXPIRES, Phase, SessionChange, SessionRecord, WillRecord};
 use crate::topic::{FilterKind, parse_filter};
 
+/// Bytes of the longest CONNACK that accepts a connection, beside an assigned Client Identifier: a
+/// client that takes less could not be told what it may do.
+const CONNACK_BYTES: usize = 24;
+
 /// A CONNECT whose user is authenticated, with nothing borrowed.
 #[derive(Clone, Debug)]
 pub struct ConnectRequest {
@@ -140,6 +144,18 @@ impl Shard {
         let conn = self.sessions.insert(session);
         if self.poisoned.is_some() || self.shutting_down {
             self.refuse(conn, ReasonCode::ServerUnavailable);
+            return conn;
+        }
+        let assigned = if request.assigned {
+            client_id.len() + 3
+        } else {
+            0
+        };
+        if request
+            .maximum_packet_size
+            .is_some_and(|max| (max as usize) < CONNACK_BYTES + assigned)
+        {
+            self.refuse(conn, ReasonCode::PacketTooLarge);
             return conn;
         }
         if let Some(old) = self.by_client.insert(client_id.clone(), conn) {

@@ -108,7 +108,16 @@ impl Shard {
             Packet::PubRel(ack) => self.handle_pubrel(now, conn, &ack),
             Packet::PubComp(ack) => self.handle_pubcomp(conn, &ack),
             Packet::Subscribe(subscribe) => self.handle_subscribe(now, conn, subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(conn, &unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => {
+                // A filter on its way through the journal must not come back behind its end.
+                if self
+                    .session(conn)
+                    .is_some_and(|s| !s.subscribing.is_empty())
+                {
+                    return Taken::Wait;
+                }
+                self.handle_unsubscribe(conn, &unsubscribe);
+            }
             Packet::PingReq => self.send(conn, &Packet::PingResp),
             Packet::Disconnect(disconnect) => self.handle_disconnect(now, conn, &disconnect),
             Packet::Auth(_) => {
