@@ -121,7 +121,7 @@ impl Shard {
             return Step::Stop;
         };
         let sent = allowed.is_some_and(|published| {
-            let (retain, ids) = session.delivery_flags(&published.message.topic, &published);
+            let (retain, ids) = session.delivery_flags(exchange.offset, &published);
             let qos = exchange.qos;
             session.write_publish(now.unix_ms, &published, packet_id, qos, true, retain, &ids)
                 == Offered::Sent
@@ -306,17 +306,23 @@ impl Shard {
                 });
             }
         };
+        let settings = self.session(conn).and_then(|session| {
+            let subscription = session.subscriptions.get(&subscription)?;
+            let own = subscription.no_local.then(|| session.client.id.clone());
+            Some((subscription.qos, subscription.subscription_id, own))
+        });
         let found = self
             .retained_on(&topic, before)
             .filter(|_| self.may_receive(conn, &topic));
-        let settings = self
-            .session(conn)
-            .and_then(|s| s.subscriptions.get(&subscription))
-            .map(|s| (s.qos, s.subscription_id));
-        let (Some((offset, published)), Some((qos, id))) = (found, settings) else {
+        let (Some((offset, published)), Some((qos, id, own))) = (found, settings) else {
             again(self, topics);
             return Step::More;
         };
+        // [MQTT-3.8.3-3]
+        if own.is_some_and(|own| own == published.message.publisher.client_id) {
+            again(self, topics);
+            return Step::More;
+        }
         let ids: Vec<u32> = id.into_iter().collect();
         let offer = Offer {
             qos: qos.min(published.message.qos),
