@@ -61,21 +61,15 @@ fn doors(broker: &TidingsProcess, versions: &[Version]) -> Vec<Door> {
         .collect()
 }
 
-/// Runs a test through each door, one after the other.
-pub fn each_door(versions: &[Version], test: impl Fn(&Door)) {
-    for door in doors(TidingsProcess::shared(), versions) {
-        let _witness = Witness(&door);
-        test(&door);
-    }
+/// Runs a test through each door, at the same time.
+#[track_caller]
+pub fn each_door(versions: &[Version], test: impl Fn(&Door) + Sync) {
+    each_door_of(TidingsProcess::shared(), versions, test);
 }
 
-/// Runs a test through all doors at once: for what takes its time.
-pub fn all_doors(versions: &[Version], test: impl Fn(&Door) + Sync) {
-    all_doors_of(TidingsProcess::shared(), versions, test);
-}
-
-/// As [`all_doors`], of a broker with other limits.
-pub fn all_doors_of(broker: &TidingsProcess, versions: &[Version], test: impl Fn(&Door) + Sync) {
+/// As [`each_door`], of a broker with other limits.
+#[track_caller]
+pub fn each_door_of(broker: &TidingsProcess, versions: &[Version], test: impl Fn(&Door) + Sync) {
     let doors = doors(broker, versions);
     thread::scope(|scope| {
         for door in &doors {
@@ -85,6 +79,14 @@ pub fn all_doors_of(broker: &TidingsProcess, versions: &[Version], test: impl Fn
             });
         }
     });
+}
+
+/// Runs a test through each door, one after the other: for names that are not a door's own.
+pub fn each_door_in_turn(versions: &[Version], test: impl Fn(&Door)) {
+    for door in doors(TidingsProcess::shared(), versions) {
+        let _witness = Witness(&door);
+        test(&door);
+    }
 }
 
 impl Door {
@@ -172,7 +174,10 @@ impl Door {
 
     /// A SUBSCRIBE for one filter as bytes, whatever it says.
     pub fn subscribe_bytes(&self, first: u8, filter: &[u8], options: u8) -> Vec<u8> {
-        packet(first, &[&[0, 1], self.no_properties(), &prefixed(filter), &[options]])
+        packet(
+            first,
+            &[&[0, 1], self.no_properties(), &prefixed(filter), &[options]],
+        )
     }
 
     /// An UNSUBSCRIBE from one filter as bytes, whatever it says.
@@ -251,11 +256,17 @@ pub fn retain(client: &mut RawClient, topic: &str, payload: &str, qos: QoS) {
     publish(client, message);
 }
 
-/// The next message is this one. It is acknowledged.
+/// The next message is this one. It is acknowledged, at QoS 2 to the end: nothing else may be on
+/// its way then.
 #[track_caller]
 pub fn expect_text(client: &mut RawClient, text: &str) -> Delivery {
     let delivery = client.receive();
     assert_eq!(delivery.text(), text, "{delivery:?}");
+    if delivery.qos == QoS::ExactlyOnce {
+        let packet_id = delivery.packet_id.expect("QoS 2");
+        client.expect_pubrel(packet_id);
+        client.send(&Packet::PubComp(Ack::new(packet_id, ReasonCode::Success)));
+    }
     delivery
 }
 
@@ -268,6 +279,7 @@ pub fn expect_nothing_but_a_new_message(
     topic: &str,
 ) {
     publisher.publish(topic, "the end", QoS::AtLeastOnce);
-    expect_text(receiver, "the end");
+    let delivery = receiver.receive();
+    assert_eq!(delivery.text(), "the end", "{delivery:?}");
     receiver.settle();
 }

@@ -28,7 +28,11 @@ fn mqtt_3_3_4_9_the_clients_receive_maximum_is_never_exceeded() {
             let mut client = with_receive_maximum(door, &format!("stays {stays}"), stays, 3);
             client.subscribe(&topic, ExactlyOnce);
             for number in 0..12 {
-                let qos = if number % 2 == 0 { AtLeastOnce } else { ExactlyOnce };
+                let qos = if number % 2 == 0 {
+                    AtLeastOnce
+                } else {
+                    ExactlyOnce
+                };
                 sender.publish(&topic, format!("{number}"), qos);
             }
             let mut open = Vec::new();
@@ -87,7 +91,10 @@ fn mqtt_4_9_0_2_a_refusing_pubrec_makes_room_again() {
         let one = client.expect_publish();
         client.expect_silence();
         let packet_id = one.packet_id.expect("QoS 2");
-        client.send(&Packet::PubRec(Ack::new(packet_id, ReasonCode::QuotaExceeded)));
+        client.send(&Packet::PubRec(Ack::new(
+            packet_id,
+            ReasonCode::QuotaExceeded,
+        )));
         assert_eq!(client.expect_publish().text(), "2");
     });
 }
@@ -118,10 +125,16 @@ fn mqtt_3_3_4_7_more_open_publishes_than_the_receive_maximum_close_the_connectio
     each_door(V5, |door| {
         let topic = door.topic("t");
         let mut client = door.clean("client");
-        let maximum = client.connack().properties.receive_maximum.expect("there is a limit");
+        let maximum = client
+            .connack()
+            .properties
+            .receive_maximum
+            .expect("there is a limit");
         let publishes =
             (1..=maximum).map(|packet_id| publish_packet(&topic, b"", ExactlyOnce, packet_id));
-        client.try_send_all(publishes).expect("the connection is open");
+        client
+            .try_send_all(publishes)
+            .expect("the connection is open");
         for packet_id in 1..=maximum {
             client.expect_pubrec(packet_id);
         }
@@ -236,7 +249,11 @@ fn mqtt_3_2_2_15_a_packet_above_the_brokers_maximum_closes_the_connection() {
             return;
         }
         let mut client = door.clean("client");
-        let maximum = client.connack().properties.maximum_packet_size.expect("there is one");
+        let maximum = client
+            .connack()
+            .properties
+            .maximum_packet_size
+            .expect("there is one");
         let (topic, header) = (door.topic("t"), 1 + 3 + 2 + 1);
         let payload = vec![0; maximum as usize - header - topic.len()];
         client.publish(&topic, &payload, AtMostOnce);
@@ -252,8 +269,14 @@ fn mqtt_3_3_2_12_all_topic_aliases_up_to_the_maximum_are_accepted() {
         let mut receiver = door.clean("receiver");
         receiver.subscribe(&door.topic("#"), AtMostOnce);
         let mut sender = door.clean("sender");
-        let maximum = sender.connack().properties.topic_alias_maximum.expect("aliases are accepted");
-        let topics: Vec<String> = (1..=maximum).map(|alias| door.topic(&format!("{alias}"))).collect();
+        let maximum = sender
+            .connack()
+            .properties
+            .topic_alias_maximum
+            .expect("aliases are accepted");
+        let topics: Vec<String> = (1..=maximum)
+            .map(|alias| door.topic(&format!("{alias}")))
+            .collect();
         for (topic, alias) in topics.iter().zip(1..) {
             let mut named = message(topic, topic.as_bytes());
             named.properties.topic_alias = Some(alias);

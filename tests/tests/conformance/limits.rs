@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use tidings_core::codec::{Packet, ReasonCode, Version};
 use tidings_core::message::QoS::{AtLeastOnce, AtMostOnce};
-use tidings_tests::raw_client::publish_packet;
 use tidings_tests::{RawClient, TidingsOptions, TidingsProcess, clean, persistent};
 
-use crate::door::{BOTH, V5, all_doors_of, filter};
+use crate::door::{BOTH, V5, each_door_of, filter};
 
 #[test]
 fn mqtt_3_2_2_21_server_keep_alive_is_told_and_held() {
-    let broker = TidingsOptions::new().set("mqtt.keep_alive_max_s", 1).start();
-    all_doors_of(&broker, BOTH, |door| {
+    let broker = TidingsOptions::new()
+        .set("mqtt.keep_alive_max_s", 1)
+        .start();
+    each_door_of(&broker, BOTH, |door| {
         let ids = [0, 1, 60].map(|asked| (asked, door.name(&format!("asked {asked}"))));
         let clients = ids.each_ref().map(|(asked, id)| {
             let client = door.with(id, |connect| connect.keep_alive_s = *asked);
@@ -32,9 +33,16 @@ fn mqtt_3_2_2_21_server_keep_alive_is_told_and_held() {
 
 #[test]
 fn a_session_expiry_interval_above_the_maximum_is_granted_as_far_as_it_goes() {
-    let broker = TidingsOptions::new().set("mqtt.session_expiry_max_s", 1000).start();
-    all_doors_of(&broker, V5, |door| {
-        for (asked, told) in [(u32::MAX, Some(1000)), (1001, Some(1000)), (1000, None), (0, None)] {
+    let broker = TidingsOptions::new()
+        .set("mqtt.session_expiry_max_s", 1000)
+        .start();
+    each_door_of(&broker, V5, |door| {
+        for (asked, told) in [
+            (u32::MAX, Some(1000)),
+            (1001, Some(1000)),
+            (1000, None),
+            (0, None),
+        ] {
             let id = door.name(&format!("asked {asked}"));
             let client = door.with(&id, |connect| {
                 connect.properties.session_expiry_s = Some(asked);
@@ -47,21 +55,27 @@ fn a_session_expiry_interval_above_the_maximum_is_granted_as_far_as_it_goes() {
 #[test]
 fn a_receive_maximum_of_one_lets_one_publish_be_open() {
     let broker = TidingsOptions::new().set("mqtt.receive_maximum", 1).start();
-    all_doors_of(&broker, V5, |door| {
+    each_door_of(&broker, V5, |door| {
         let topic = door.topic("t");
         let mut client = door.clean("client");
         assert_eq!(client.connack().properties.receive_maximum, Some(1));
         for number in 0..5 {
             client.publish(&topic, format!("{number}"), AtLeastOnce);
-            client.publish(&topic, format!("{number}"), tidings_core::message::QoS::ExactlyOnce);
+            client.publish(
+                &topic,
+                format!("{number}"),
+                tidings_core::message::QoS::ExactlyOnce,
+            );
         }
     });
 }
 
 #[test]
 fn subscriptions_above_the_quota_are_refused_with_their_code() {
-    let broker = TidingsOptions::new().set("mqtt.max_subscriptions_per_session", 2).start();
-    all_doors_of(&broker, BOTH, |door| {
+    let broker = TidingsOptions::new()
+        .set("mqtt.max_subscriptions_per_session", 2)
+        .start();
+    each_door_of(&broker, BOTH, |door| {
         let mut client = door.clean("client");
         let filters = ["a", "b", "c"].map(|rest| filter(&door.topic(rest), AtMostOnce));
         let refused = if door.is_v5() {
@@ -70,18 +84,29 @@ fn subscriptions_above_the_quota_are_refused_with_their_code() {
             ReasonCode::UnspecifiedError
         };
         let suback = client.subscribe_with(None, filters.to_vec());
-        assert_eq!(suback.reasons, [ReasonCode::Success, ReasonCode::Success, refused]);
+        assert_eq!(
+            suback.reasons,
+            [ReasonCode::Success, ReasonCode::Success, refused]
+        );
         // One that is there already can be replaced.
-        assert_eq!(client.subscribe(&door.topic("b"), AtLeastOnce), ReasonCode::GrantedQoS1);
+        assert_eq!(
+            client.subscribe(&door.topic("b"), AtLeastOnce),
+            ReasonCode::GrantedQoS1
+        );
         client.unsubscribe(&door.topic("a"));
-        assert_eq!(client.subscribe(&door.topic("c"), AtMostOnce), ReasonCode::Success);
+        assert_eq!(
+            client.subscribe(&door.topic("c"), AtMostOnce),
+            ReasonCode::Success
+        );
     });
 }
 
 #[test]
 fn topic_aliases_can_be_turned_off() {
-    let broker = TidingsOptions::new().set("mqtt.topic_alias_maximum", 0).start();
-    all_doors_of(&broker, V5, |door| {
+    let broker = TidingsOptions::new()
+        .set("mqtt.topic_alias_maximum", 0)
+        .start();
+    each_door_of(&broker, V5, |door| {
         let mut client = door.clean("client");
         assert_eq!(client.connack().properties.topic_alias_maximum, None);
         let mut aliased = crate::door::message("t", b"");
@@ -92,35 +117,10 @@ fn topic_aliases_can_be_turned_off() {
 }
 
 #[test]
-fn mqtt_3_2_2_9_a_lower_maximum_qos_is_told_and_held() {
-    let broker = TidingsOptions::new().set("mqtt.max_qos", 1).start();
-    all_doors_of(&broker, V5, |door| {
-        let (id, topic) = (door.name("client"), door.topic("t"));
-        let mut client = door.clean("client");
-        assert_eq!(client.connack().properties.maximum_qos, Some(AtLeastOnce));
-        // [MQTT-3.2.2-10]: such a SUBSCRIBE is accepted, with a lower QoS.
-        let granted = client.subscribe(&topic, tidings_core::message::QoS::ExactlyOnce);
-        assert_eq!(granted, ReasonCode::GrantedQoS1);
-        client.publish(&topic, "allowed", AtLeastOnce);
-        crate::door::expect_text(&mut client, "allowed");
-        // [MQTT-3.2.2-11]: a client that breaks it.
-        client.send(&publish_packet(&topic, b"", tidings_core::message::QoS::ExactlyOnce, 1));
-        client.expect_refusal(ReasonCode::QoSNotSupported);
-        // [MQTT-3.2.2-12]
-        let mut connect = clean(door.version, &id);
-        let mut will = crate::will::will(&topic, b"gone");
-        will.qos = tidings_core::message::QoS::ExactlyOnce;
-        connect.will = Some(will);
-        let mut client = door.open();
-        client.send(&Packet::Connect(connect));
-        assert_eq!(client.expect_connack().reason, ReasonCode::QoSNotSupported);
-        client.expect_closed();
-    });
-}
-
-#[test]
 fn connections_above_the_limit_are_refused_with_their_code() {
-    let broker = TidingsOptions::new().set("limits.max_connections", 2).start();
+    let broker = TidingsOptions::new()
+        .set("limits.max_connections", 2)
+        .start();
     let connect = |version, id: &str| {
         RawClient::try_connect(broker.tcp(), &clean(version, id), tidings_tests::DEADLINE)
             .expect("CONNACK")
@@ -146,7 +146,10 @@ fn connections_above_the_limit_are_refused_with_their_code() {
 fn mqtt_4_13_2_1_a_broker_that_stops_says_so_and_closes() {
     let mut broker = TidingsProcess::start();
     let mut clients = Vec::new();
-    for (number, version) in [Version::V31, Version::V311, Version::V5].into_iter().enumerate() {
+    for (number, version) in [Version::V31, Version::V311, Version::V5]
+        .into_iter()
+        .enumerate()
+    {
         for endpoint in broker.endpoints() {
             let id = format!("client-{number}-{}", clients.len());
             clients.push(RawClient::connect(endpoint, &persistent(version, &id)));

@@ -80,7 +80,11 @@ fn mqtt_1_5_5_1_a_length_in_more_bytes_than_needed_closes_the_connection() {
 #[test]
 fn mqtt_2_2_2_1_a_missing_property_length_closes_the_connection() {
     each_door(V5, |door| {
-        for bytes in [&[0x30, 3, 0, 1, b't'][..], &[0x82, 2, 0, 1], &[0xA2, 2, 0, 1]] {
+        for bytes in [
+            &[0x30, 3, 0, 1, b't'][..],
+            &[0x82, 2, 0, 1],
+            &[0xA2, 2, 0, 1],
+        ] {
             let mut client = door.clean("client");
             client.send_bytes(bytes);
             client.expect_refusal(ReasonCode::MalformedPacket);
@@ -127,8 +131,13 @@ fn mqtt_4_13_1_1_packets_that_are_cut_short_or_too_long_close_the_connection() {
 fn mqtt_1_5_4_1_and_2_ill_formed_texts_close_the_connection() {
     each_door(BOTH, |door| {
         // Cut short, a surrogate, above U+10FFFF, longer than needed, a null character.
-        let texts: [&[u8]; 5] =
-            [b"\xE2\x82", b"\xED\xA0\x80", b"\xF4\x90\x80\x80", b"\xC0\xAF", b"a\0b"];
+        let texts: [&[u8]; 5] = [
+            b"\xE2\x82",
+            b"\xED\xA0\x80",
+            b"\xF4\x90\x80\x80",
+            b"\xC0\xAF",
+            b"a\0b",
+        ];
         for text in texts {
             for bytes in [
                 door.publish_bytes(0x30, text, None),
@@ -181,7 +190,12 @@ fn mqtt_3_12_4_1_each_pingreq_has_its_pingresp() {
 fn mqtt_3_14_0_1_no_disconnect_comes_before_connack() {
     // Whatever is wrong, the answer to a CONNECT is a CONNACK or nothing.
     each_door(V5, |door| {
-        for bytes in [&[0x10, 0][..], &[0x11, 0], &[0x10, 0x80, 0x80, 0x80, 0x80, 1], &[0x10, 4, 0, 9]] {
+        for bytes in [
+            &[0x10, 0][..],
+            &[0x11, 0],
+            &[0x10, 0x80, 0x80, 0x80, 0x80, 1],
+            &[0x10, 4, 0, 9],
+        ] {
             let mut client = door.open();
             client.send_bytes(bytes);
             match client.try_next() {

@@ -81,7 +81,15 @@ fn mqtt_3_3_2_3_a_delivery_names_the_topic_as_it_was_published() {
         let mut receiver = door.clean("receiver");
         receiver.subscribe(&door.topic("#"), QoS::AtMostOnce);
         let mut sender = door.clean("sender");
-        for rest in ["a/b", "a/b/", "a//b", "Ä ö", "\u{FEFF}bom", "e\u{301}", "$x"] {
+        for rest in [
+            "a/b",
+            "a/b/",
+            "a//b",
+            "Ä ö",
+            "\u{FEFF}bom",
+            "e\u{301}",
+            "$x",
+        ] {
             let topic = door.topic(rest);
             sender.publish(&topic, rest, QoS::AtLeastOnce);
             assert_eq!(expect_text(&mut receiver, rest).topic, topic);
@@ -96,14 +104,22 @@ fn mqtt_2_2_1_3_packet_identifier_0_closes_the_connection() {
             door.publish_bytes(0x32, b"t", Some(0)),
             door.publish_bytes(0x34, b"t", Some(0)),
             packet(0x62, &[&[0, 0]]),
-            packet(0x82, &[&[0, 0], door.no_properties(), &prefixed(b"t"), &[0]]),
+            packet(
+                0x82,
+                &[&[0, 0], door.no_properties(), &prefixed(b"t"), &[0]],
+            ),
             packet(0xA2, &[&[0, 0], door.no_properties(), &prefixed(b"t")]),
         ] {
             let mut client = door.clean("client");
             client.send_bytes(&bytes);
-            let Some(reason) = refused_with(&mut client, door.is_v5()) else { continue };
+            let Some(reason) = refused_with(&mut client, door.is_v5()) else {
+                continue;
+            };
             assert!(
-                matches!(reason, ReasonCode::MalformedPacket | ReasonCode::ProtocolError),
+                matches!(
+                    reason,
+                    ReasonCode::MalformedPacket | ReasonCode::ProtocolError
+                ),
                 "{reason:?}"
             );
         }
@@ -161,10 +177,25 @@ fn mqtt_311_3_3_5_2_a_forbidden_publish_is_not_acknowledged_as_if_it_were_accept
 fn mqtt_3_4_2_1_a_forbidden_publish_is_refused_in_its_acknowledgement() {
     each_door(V5, |door| {
         let mut client = door.clean("client");
-        client.send(&publish_packet("$SYS/broker/uptime", b"never", QoS::AtMostOnce, 0));
-        client.send(&publish_packet("$SYS/broker/uptime", b"never", QoS::AtLeastOnce, 1));
+        client.send(&publish_packet(
+            "$SYS/broker/uptime",
+            b"never",
+            QoS::AtMostOnce,
+            0,
+        ));
+        client.send(&publish_packet(
+            "$SYS/broker/uptime",
+            b"never",
+            QoS::AtLeastOnce,
+            1,
+        ));
         assert_eq!(client.expect_puback(1).reason, ReasonCode::NotAuthorized);
-        client.send(&publish_packet("$SYS/broker/uptime", b"never", QoS::ExactlyOnce, 2));
+        client.send(&publish_packet(
+            "$SYS/broker/uptime",
+            b"never",
+            QoS::ExactlyOnce,
+            2,
+        ));
         assert_eq!(client.expect_pubrec(2).reason, ReasonCode::NotAuthorized);
         client.expect_silence();
     });
@@ -176,9 +207,15 @@ fn mqtt_3_4_2_1_nobody_listening_is_told_in_the_acknowledgement() {
         let topic = door.topic("nobody listens");
         let mut client = door.clean("client");
         client.send(&publish_packet(&topic, b"", QoS::AtLeastOnce, 1));
-        assert_eq!(client.expect_puback(1).reason, ReasonCode::NoMatchingSubscribers);
+        assert_eq!(
+            client.expect_puback(1).reason,
+            ReasonCode::NoMatchingSubscribers
+        );
         client.send(&publish_packet(&topic, b"", QoS::ExactlyOnce, 2));
-        assert_eq!(client.expect_pubrec(2).reason, ReasonCode::NoMatchingSubscribers);
+        assert_eq!(
+            client.expect_pubrec(2).reason,
+            ReasonCode::NoMatchingSubscribers
+        );
     });
 }
 
@@ -192,7 +229,11 @@ fn mqtt_2_2_1_2_a_delivery_at_qos_0_has_no_packet_identifier() {
         // The empty payload follows the header at once: nothing is between.
         let frame = receiver.next();
         let properties = door.no_properties().len();
-        assert_eq!(frame.bytes().len(), 2 + 2 + topic.len() + properties, "{frame:?}");
+        assert_eq!(
+            frame.bytes().len(),
+            2 + 2 + topic.len() + properties,
+            "{frame:?}"
+        );
     });
 }
 
@@ -203,7 +244,10 @@ fn mqtt_3_14_4_1_nothing_behind_a_disconnect_is_processed() {
         let mut receiver = door.clean("receiver");
         receiver.subscribe(&topic, QoS::AtMostOnce);
         let mut client = door.clean("client");
-        let bytes = [packet(0xE0, &[]), door.publish_bytes(0x30, topic.as_bytes(), None)];
+        let bytes = [
+            packet(0xE0, &[]),
+            door.publish_bytes(0x30, topic.as_bytes(), None),
+        ];
         client.send_bytes(&bytes.concat());
         // [MQTT-3.14.4-2]
         client.expect_closed();
@@ -219,11 +263,17 @@ fn payloads_of_any_size_up_to_the_limit_arrive_as_they_were_sent() {
         let mut receiver = door.clean("receiver");
         receiver.subscribe(&topic, QoS::AtLeastOnce);
         let mut sender = door.clean("sender");
-        for len in [0, 1, 125, 126, 127, 128, 16_383, 16_384, 65_535, 65_536, 1_000_000] {
+        for len in [
+            0, 1, 125, 126, 127, 128, 16_383, 16_384, 65_535, 65_536, 1_000_000,
+        ] {
             let payload: Vec<u8> = (0..len).map(|index: u32| (index % 251) as u8).collect();
             sender.publish(&topic, &payload, QoS::AtLeastOnce);
             let delivery = receiver.receive();
-            assert!(delivery.payload == payload, "{len} bytes became {}", delivery.payload.len());
+            assert!(
+                delivery.payload == payload,
+                "{len} bytes became {}",
+                delivery.payload.len()
+            );
         }
     });
 }

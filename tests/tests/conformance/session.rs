@@ -7,8 +7,7 @@ use tidings_core::message::QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 use tidings_tests::{RawClient, persistent};
 
 use crate::door::{
-    BOTH, Door, V5, all_doors, each_door, expect_nothing_but_a_new_message, expect_text, filter,
-    retain,
+    BOTH, Door, V5, each_door, expect_nothing_but_a_new_message, expect_text, filter, retain,
 };
 
 fn disconnect_with_expiry(mut client: RawClient, expiry_s: u32) {
@@ -108,7 +107,7 @@ fn mqtt_3_1_2_23_a_session_without_expiry_interval_ends_with_its_connection() {
 
 #[test]
 fn mqtt_4_1_0_2_a_session_is_gone_when_its_expiry_interval_has_passed() {
-    all_doors(V5, |door| {
+    each_door(V5, |door| {
         let (id, topic) = (door.name("client"), door.topic("t"));
         let mut client = door.persistent_with(&id, |connect| {
             connect.properties.session_expiry_s = Some(1);
@@ -149,7 +148,7 @@ fn disconnect_can_end_the_session() {
 
 #[test]
 fn disconnect_can_change_the_expiry_interval() {
-    all_doors(V5, |door| {
+    each_door(V5, |door| {
         let id = door.name("client");
         let longer = door.name("longer");
         disconnect_with_expiry(door.persistent("client"), 1);
@@ -158,7 +157,9 @@ fn disconnect_can_change_the_expiry_interval() {
         });
         disconnect_with_expiry(client, 100);
         wait(door, Duration::from_millis(1050));
-        assert!(!RawClient::connect(door.endpoint, &persistent(door.version, &id)).session_present());
+        assert!(
+            !RawClient::connect(door.endpoint, &persistent(door.version, &id)).session_present()
+        );
         assert!(door.persistent("longer").session_present());
     });
 }
@@ -183,12 +184,17 @@ fn mqtt_4_5_0_1_messages_for_an_offline_session_are_kept_in_order() {
         client.disconnect();
         let mut sender = door.clean("sender");
         for number in 0..50 {
-            let qos = if number % 2 == 0 { AtLeastOnce } else { ExactlyOnce };
+            let qos = if number % 2 == 0 {
+                AtLeastOnce
+            } else {
+                ExactlyOnce
+            };
             sender.publish(&topic, format!("{number}"), qos);
         }
         let mut client = door.persistent("client");
         for number in 0..50 {
-            let delivery = expect_text(&mut client, &number.to_string());
+            let delivery = client.receive();
+            assert_eq!(delivery.text(), number.to_string());
             assert!(!delivery.dup, "it is sent for the first time");
         }
         client.settle();
@@ -331,7 +337,8 @@ fn mqtt_4_3_3_6_a_pubrec_whose_pubrel_was_not_seen_is_not_answered_by_the_messag
         let topic = door.topic("t");
         let mut client = door.persistent("client");
         client.subscribe(&topic, ExactlyOnce);
-        door.clean("sender").publish(&topic, "received", ExactlyOnce);
+        door.clean("sender")
+            .publish(&topic, "received", ExactlyOnce);
         let received = client.expect_publish();
         client.acknowledge(&received);
         // The PUBREL is on its way; the connection ends before anyone reads it.
@@ -354,7 +361,10 @@ fn mqtt_4_4_0_2_what_was_refused_is_not_sent_again() {
         sender.publish(&topic, "1", AtLeastOnce);
         sender.publish(&topic, "2", ExactlyOnce);
         let refuse = |delivery: &tidings_tests::Delivery| {
-            Ack::new(delivery.packet_id.expect("QoS 1 or 2"), ReasonCode::QuotaExceeded)
+            Ack::new(
+                delivery.packet_id.expect("QoS 1 or 2"),
+                ReasonCode::QuotaExceeded,
+            )
         };
         let one = client.expect_publish();
         client.send(&Packet::PubAck(refuse(&one)));

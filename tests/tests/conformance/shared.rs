@@ -32,14 +32,20 @@ fn each_message_goes_to_one_member_of_a_group() {
         let shared = format!("$share/group/{topic}");
         let mut members = ["a", "b", "c"].map(|who| door.clean(who));
         for member in &mut members {
-            assert_eq!(member.subscribe(&shared, AtLeastOnce), ReasonCode::GrantedQoS1);
+            assert_eq!(
+                member.subscribe(&shared, AtLeastOnce),
+                ReasonCode::GrantedQoS1
+            );
         }
         let mut sender = door.clean("sender");
         let mut counts = BTreeMap::new();
         for number in 0..12 {
             sender.publish(&topic, format!("{number}"), AtLeastOnce);
             let (member, delivery) = who_got_it(&mut members);
-            assert_eq!((delivery.text(), &delivery.topic), (number.to_string(), &topic));
+            assert_eq!(
+                (delivery.text(), &delivery.topic),
+                (number.to_string(), &topic)
+            );
             members[member].acknowledge(&delivery);
             *counts.entry(member).or_insert(0) += 1;
         }
@@ -246,11 +252,17 @@ fn subscription_identifiers_and_qos_0_work_in_groups() {
         let topic = door.topic("t");
         let mut sender = door.clean("sender");
         let mut member = door.clean("member");
-        member.subscribe_with(Some(5), vec![filter(&format!("$share/group/{topic}"), AtLeastOnce)]);
+        member.subscribe_with(
+            Some(5),
+            vec![filter(&format!("$share/group/{topic}"), AtLeastOnce)],
+        );
         for qos in [AtMostOnce, AtLeastOnce, ExactlyOnce] {
             sender.publish(&topic, "hello", qos);
             let delivery = expect_text(&mut member, "hello");
-            assert_eq!((delivery.subscription_ids.as_slice(), delivery.qos), (&[5][..], qos.min(AtLeastOnce)));
+            assert_eq!(
+                (delivery.subscription_ids.as_slice(), delivery.qos),
+                (&[5][..], qos.min(AtLeastOnce))
+            );
         }
     });
 }

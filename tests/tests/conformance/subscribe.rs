@@ -84,8 +84,11 @@ fn mqtt_3_8_3_4_no_local_on_a_shared_subscription_closes_the_connection() {
 fn mqtt_3_8_3_5_reserved_option_bits_close_the_connection() {
     each_door(BOTH, |door| {
         // MQTT 3.1.1 knows no options but the QoS.
-        let reserved: &[u8] =
-            if door.is_v5() { &[0x40, 0x80, 0xC1] } else { &[0x04, 0x08, 0x10, 0x80] };
+        let reserved: &[u8] = if door.is_v5() {
+            &[0x40, 0x80, 0xC1]
+        } else {
+            &[0x04, 0x08, 0x10, 0x80]
+        };
         for &options in reserved {
             let mut client = door.clean("client");
             client.send_bytes(&door.subscribe_bytes(0x82, b"t", options));
@@ -181,7 +184,10 @@ fn mqtt_3_8_4_5_many_filters_in_one_subscribe_are_many_subscriptions() {
         let topics = ["a", "b", "c"].map(|rest| door.topic(rest));
         let mut sender = door.clean("sender");
         for mut client in [door.clean("clean"), door.persistent("persistent")] {
-            let filters = topics.iter().zip(ALL_QOS).map(|(topic, qos)| filter(topic, qos));
+            let filters = topics
+                .iter()
+                .zip(ALL_QOS)
+                .map(|(topic, qos)| filter(topic, qos));
             client.subscribe_with(None, filters.collect());
             for (topic, qos) in topics.iter().zip(ALL_QOS) {
                 sender.publish(topic, "hello", ExactlyOnce);
@@ -221,7 +227,10 @@ fn mqtt_3_9_3_1_reason_codes_stand_in_the_order_of_the_filters() {
             ]
         };
         for mut client in [door.clean("clean"), door.persistent("persistent")] {
-            assert_eq!(client.subscribe_with(None, filters.clone()).reasons, expected);
+            assert_eq!(
+                client.subscribe_with(None, filters.clone()).reasons,
+                expected
+            );
         }
     });
 }
@@ -232,8 +241,14 @@ fn mqtt_3_8_4_7_suback_shows_the_granted_qos() {
         let mut client = door.clean("client");
         let topic = door.topic("t");
         assert_eq!(client.subscribe(&topic, AtMostOnce), ReasonCode::Success);
-        assert_eq!(client.subscribe(&topic, AtLeastOnce), ReasonCode::GrantedQoS1);
-        assert_eq!(client.subscribe(&topic, ExactlyOnce), ReasonCode::GrantedQoS2);
+        assert_eq!(
+            client.subscribe(&topic, AtLeastOnce),
+            ReasonCode::GrantedQoS1
+        );
+        assert_eq!(
+            client.subscribe(&topic, ExactlyOnce),
+            ReasonCode::GrantedQoS2
+        );
     });
 }
 
@@ -247,7 +262,10 @@ fn mqtt_3_8_4_8_a_delivery_has_the_smaller_qos_of_message_and_subscription() {
                 client.subscribe(&topic, granted);
                 for published in ALL_QOS {
                     sender.publish(&topic, "hello", published);
-                    assert_eq!(expect_text(&mut client, "hello").qos, granted.min(published));
+                    assert_eq!(
+                        expect_text(&mut client, "hello").qos,
+                        granted.min(published)
+                    );
                     client.settle();
                 }
             }
@@ -277,7 +295,10 @@ fn mqtt_3_3_4_4_one_copy_has_the_identifiers_of_all_matching_subscriptions() {
         let mut sender = door.clean("sender");
         for mut client in [door.clean("clean"), door.persistent("persistent")] {
             client.subscribe_with(Some(1), vec![filter(&door.topic("#"), AtLeastOnce)]);
-            client.subscribe_with(Some(268_435_455), vec![filter(&door.topic("a/+"), AtMostOnce)]);
+            client.subscribe_with(
+                Some(268_435_455),
+                vec![filter(&door.topic("a/+"), AtMostOnce)],
+            );
             client.subscribe_with(None, vec![filter(&door.topic("a/b"), AtLeastOnce)]);
             client.subscribe_with(Some(77), vec![filter(&door.topic("c"), AtLeastOnce)]);
             for qos in ALL_QOS {
@@ -316,7 +337,10 @@ fn mqtt_3_3_4_3_subscription_identifiers_are_part_of_the_session() {
         client.disconnect();
         sender.publish(&topic, "while away", AtLeastOnce);
         let mut client = door.persistent("client");
-        assert_eq!(expect_text(&mut client, "while away").subscription_ids, [42]);
+        assert_eq!(
+            expect_text(&mut client, "while away").subscription_ids,
+            [42]
+        );
         sender.publish(&topic, "live", AtMostOnce);
         assert_eq!(expect_text(&mut client, "live").subscription_ids, [42]);
     });
@@ -401,10 +425,20 @@ fn mqtt_4_7_3_2_a_null_character_closes_the_connection() {
 #[test]
 fn mqtt_4_7_1_1_and_4_7_1_2_wildcards_match_whole_levels() {
     each_door(BOTH, |door| {
-        let topics = ["sport", "sport/", "sport/tennis", "sport/tennis/player1", "sports", "/sport"];
+        let topics = [
+            "sport",
+            "sport/",
+            "sport/tennis",
+            "sport/tennis/player1",
+            "sports",
+            "/sport",
+        ];
         let mut sender = door.clean("sender");
         for (rest, matching) in [
-            ("sport/#", &["sport", "sport/", "sport/tennis", "sport/tennis/player1"][..]),
+            (
+                "sport/#",
+                &["sport", "sport/", "sport/tennis", "sport/tennis/player1"][..],
+            ),
             ("sport/+", &["sport/", "sport/tennis"]),
             ("sport/+/+", &["sport/tennis/player1"]),
             ("+", &["sport", "sports"]),
@@ -442,7 +476,10 @@ fn mqtt_4_7_2_1_leading_wildcards_do_not_match_dollar_topics() {
         expect_nothing_but_a_new_message_after_subscribing(&mut client, door, &topic);
         client.subscribe("$SYS/+/version", AtMostOnce);
         let delivery = client.receive();
-        assert_eq!((&*delivery.topic, delivery.retain), ("$SYS/broker/version", true));
+        assert_eq!(
+            (&*delivery.topic, delivery.retain),
+            ("$SYS/broker/version", true)
+        );
         client.expect_silence();
     });
 }

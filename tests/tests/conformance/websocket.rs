@@ -12,7 +12,7 @@ use tidings_tests::{DEADLINE, RawClient, TidingsProcess, clean};
 use crate::door::{BOTH, Door, each_door, expect_text};
 
 /// Each version over WebSocket only.
-fn each_websocket(test: impl Fn(&Door)) {
+fn each_websocket(test: impl Fn(&Door) + Sync) {
     each_door(BOTH, |door| {
         if matches!(door.endpoint, tidings_tests::Endpoint::WebSocket(_)) {
             test(door);
@@ -22,7 +22,9 @@ fn each_websocket(test: impl Fn(&Door)) {
 
 fn encoded(version: Version, packets: &[Packet<'_>]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    packets.iter().for_each(|packet| encode(version, packet, &mut bytes));
+    packets
+        .iter()
+        .for_each(|packet| encode(version, packet, &mut bytes));
     bytes
 }
 
@@ -46,8 +48,15 @@ fn ask(request: &str) -> String {
 fn mqtt_6_0_0_1_a_text_frame_closes_the_connection() {
     each_websocket(|door| {
         for connected in [false, true] {
-            let mut client = if connected { door.clean("client") } else { door.open() };
-            client.link().send_frame(true, TEXT, b"hello").expect("the connection is open");
+            let mut client = if connected {
+                door.clean("client")
+            } else {
+                door.open()
+            };
+            client
+                .link()
+                .send_frame(true, TEXT, b"hello")
+                .expect("the connection is open");
             client.expect_closed();
             // RFC 6455 §7.4.1: a kind of data that is not accepted.
             assert_eq!(client.link().close_code(), Some(1003));
@@ -126,7 +135,10 @@ fn mqtt_6_0_0_2_a_message_in_fragments_is_one_stream() {
             (true, CONTINUATION, third),
         ];
         for (fin, opcode, payload) in frames {
-            client.link().send_frame(fin, opcode, payload).expect("the connection is open");
+            client
+                .link()
+                .send_frame(fin, opcode, payload)
+                .expect("the connection is open");
         }
         client.expect_connack();
         client.expect_puback(1);
@@ -138,7 +150,10 @@ fn mqtt_6_0_0_3_a_client_that_does_not_offer_mqtt_is_refused() {
     let host = TidingsProcess::shared().ws().address().to_string();
     for subprotocol in [None, Some("chat"), Some("mqttv5")] {
         let answer = ask(&websocket::request(&host, "/mqtt", subprotocol));
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{subprotocol:?}: {answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 400 "),
+            "{subprotocol:?}: {answer}"
+        );
     }
 }
 
@@ -159,10 +174,16 @@ fn requests_that_are_no_upgrade_are_refused() {
         (good.replace("Upgrade: websocket\r\n", ""), "426"),
         (good.replace("Version: 13", "Version: 8"), "426"),
         (good.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"), "400"),
-        (good.replace("\r\n\r\n", "\r\nOrigin: http://elsewhere.example\r\n\r\n"), "403"),
+        (
+            good.replace("\r\n\r\n", "\r\nOrigin: http://elsewhere.example\r\n\r\n"),
+            "403",
+        ),
     ] {
         let answer = ask(&request);
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}\n{answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}\n{answer}"
+        );
     }
 }
 
@@ -170,7 +191,10 @@ fn requests_that_are_no_upgrade_are_refused() {
 fn a_websocket_ping_is_answered() {
     each_websocket(|door| {
         let mut client = door.clean("client");
-        client.link().send_frame(true, PING, b"are you there?").expect("the connection is open");
+        client
+            .link()
+            .send_frame(true, PING, b"are you there?")
+            .expect("the connection is open");
         client.expect_silence();
     });
 }
@@ -185,7 +209,10 @@ fn a_websocket_close_is_answered_and_publishes_the_will() {
             connect.will = Some(crate::will::will(&topic, b"gone"));
         });
         let code = 1000_u16.to_be_bytes();
-        client.link().send_frame(true, CLOSE, &code).expect("the connection is open");
+        client
+            .link()
+            .send_frame(true, CLOSE, &code)
+            .expect("the connection is open");
         client.expect_closed();
         assert_eq!(client.link().close_code(), Some(1000));
         // Without a DISCONNECT before it, it is a lost connection.
@@ -205,7 +232,10 @@ fn frames_that_break_rfc_6455_close_the_connection() {
             &[0x80, 0x80, 0, 0, 0, 0],
         ] {
             let mut client = door.clean("client");
-            client.link().write_raw(raw).expect("the connection is open");
+            client
+                .link()
+                .write_raw(raw)
+                .expect("the connection is open");
             client.expect_closed();
             assert_eq!(client.link().close_code(), Some(1002), "{raw:02x?}");
         }
@@ -218,7 +248,10 @@ fn the_close_frame_follows_the_last_packet() {
         let mut client = door.clean("client");
         client.send(&Packet::Connect(clean(door.version, "second")));
         client.expect_refusal(tidings_core::codec::ReasonCode::ProtocolError);
-        assert!(client.link().close_code().is_some(), "a clean close, not a cut");
+        assert!(
+            client.link().close_code().is_some(),
+            "a clean close, not a cut"
+        );
     });
 }
 

@@ -7,7 +7,7 @@ use tidings_core::message::QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 use tidings_tests::{RawClient, clean};
 
 use crate::door::{
-    BOTH, Door, V5, all_doors, each_door, expect_nothing_but_a_new_message, expect_text, retain,
+    BOTH, Door, V5, each_door, expect_nothing_but_a_new_message, expect_text, retain,
 };
 
 /// A Will Message at QoS 0, to be changed.
@@ -38,7 +38,10 @@ fn mqtt_3_1_2_8_the_will_is_published_when_the_network_fails() {
         watcher.expect_silence();
         client.abandon();
         let delivery = expect_text(&mut watcher, "gone");
-        assert_eq!((delivery.topic.as_str(), delivery.retain), (topic.as_str(), false));
+        assert_eq!(
+            (delivery.topic.as_str(), delivery.retain),
+            (topic.as_str(), false)
+        );
         // [MQTT-3.1.2-10]: once.
         expect_nothing_but_a_new_message(&mut watcher, &mut door.clean("other"), &topic);
     });
@@ -126,7 +129,10 @@ fn mqtt_3_1_2_12_the_will_is_published_at_its_qos() {
         let mut watcher = watcher(door, &topic);
         for qos in [AtMostOnce, AtLeastOnce, ExactlyOnce] {
             let client = door.with(&id, |connect| {
-                connect.will = Some(Will { qos, ..will(&topic, b"gone") });
+                connect.will = Some(Will {
+                    qos,
+                    ..will(&topic, b"gone")
+                });
             });
             client.abandon();
             assert_eq!(expect_text(&mut watcher, "gone").qos, qos);
@@ -140,7 +146,8 @@ fn mqtt_3_1_2_14_a_will_without_retain_is_not_retained() {
     each_door(BOTH, |door| {
         let (id, topic) = (door.name("client"), door.topic("will"));
         let mut watcher = watcher(door, &topic);
-        door.with(&id, |connect| connect.will = Some(will(&topic, b"gone"))).abandon();
+        door.with(&id, |connect| connect.will = Some(will(&topic, b"gone")))
+            .abandon();
         expect_text(&mut watcher, "gone");
         let mut late = door.clean("late");
         late.subscribe(&topic, AtLeastOnce);
@@ -156,7 +163,11 @@ fn mqtt_3_1_2_15_a_will_with_retain_is_retained() {
         retain(&mut door.clean("other"), &topic, "online", AtLeastOnce);
         assert!(!expect_text(&mut watcher, "online").retain);
         let client = door.with(&id, |connect| {
-            connect.will = Some(Will { retain: true, qos: AtLeastOnce, ..will(&topic, b"gone") });
+            connect.will = Some(Will {
+                retain: true,
+                qos: AtLeastOnce,
+                ..will(&topic, b"gone")
+            });
         });
         client.abandon();
         assert!(!expect_text(&mut watcher, "gone").retain);
@@ -168,16 +179,23 @@ fn mqtt_3_1_2_15_a_will_with_retain_is_retained() {
 
 #[test]
 fn mqtt_3_1_2_7_a_will_waits_for_its_delay() {
-    all_doors(V5, |door| {
+    each_door(V5, |door| {
         let (id, topic) = (door.name("client"), door.topic("will"));
         let mut watcher = watcher(door, &topic);
         let client = door.persistent_with(&id, |connect| {
-            connect.will = Some(Will { delay_s: 1, ..will(&topic, b"gone") });
+            connect.will = Some(Will {
+                delay_s: 1,
+                ..will(&topic, b"gone")
+            });
         });
         let begin = Instant::now();
         client.abandon();
         expect_text(&mut watcher, "gone");
-        assert!(begin.elapsed() >= Duration::from_secs(1), "{:?}", begin.elapsed());
+        assert!(
+            begin.elapsed() >= Duration::from_secs(1),
+            "{:?}",
+            begin.elapsed()
+        );
         // [MQTT-3.1.2-10]
         let client = door.persistent("client");
         assert!(client.session_present());
@@ -188,11 +206,14 @@ fn mqtt_3_1_2_7_a_will_waits_for_its_delay() {
 
 #[test]
 fn mqtt_3_1_3_9_a_reconnect_within_the_delay_withdraws_the_will() {
-    all_doors(V5, |door| {
+    each_door(V5, |door| {
         let (id, topic) = (door.name("client"), door.topic("will"));
         let mut watcher = watcher(door, &topic);
         let client = door.persistent_with(&id, |connect| {
-            connect.will = Some(Will { delay_s: 1, ..will(&topic, b"gone") });
+            connect.will = Some(Will {
+                delay_s: 1,
+                ..will(&topic, b"gone")
+            });
         });
         client.abandon();
         let client = door.persistent("client");
@@ -209,7 +230,10 @@ fn mqtt_3_1_3_9_a_takeover_within_the_delay_withdraws_the_will() {
         let (id, topic) = (door.name("client"), door.topic("will"));
         let mut watcher = watcher(door, &topic);
         let mut old = door.persistent_with(&id, |connect| {
-            connect.will = Some(Will { delay_s: 1, ..will(&topic, b"gone") });
+            connect.will = Some(Will {
+                delay_s: 1,
+                ..will(&topic, b"gone")
+            });
         });
         let new = door.persistent("client");
         old.expect_refusal(ReasonCode::SessionTakenOver);
@@ -225,13 +249,19 @@ fn mqtt_3_1_2_8_the_end_of_the_session_does_not_wait_for_the_delay() {
         let mut watcher = watcher(door, &topic);
         // The session ends with its connection.
         let client = door.with(&id, |connect| {
-            connect.will = Some(Will { delay_s: 100, ..will(&topic, b"gone") });
+            connect.will = Some(Will {
+                delay_s: 100,
+                ..will(&topic, b"gone")
+            });
         });
         client.abandon();
         expect_text(&mut watcher, "gone");
         // The session ends with a clean start of another connection.
         let client = door.persistent_with(&id, |connect| {
-            connect.will = Some(Will { delay_s: 100, ..will(&topic, b"gone") });
+            connect.will = Some(Will {
+                delay_s: 100,
+                ..will(&topic, b"gone")
+            });
         });
         client.abandon();
         watcher.expect_silence();
@@ -242,12 +272,15 @@ fn mqtt_3_1_2_8_the_end_of_the_session_does_not_wait_for_the_delay() {
 
 #[test]
 fn mqtt_3_1_2_8_the_end_of_the_expiry_interval_does_not_wait_for_the_delay() {
-    all_doors(V5, |door| {
+    each_door(V5, |door| {
         let (id, topic) = (door.name("client"), door.topic("will"));
         let mut watcher = watcher(door, &topic);
         let client = door.persistent_with(&id, |connect| {
             connect.properties.session_expiry_s = Some(1);
-            connect.will = Some(Will { delay_s: 100, ..will(&topic, b"gone") });
+            connect.will = Some(Will {
+                delay_s: 100,
+                ..will(&topic, b"gone")
+            });
         });
         client.abandon();
         expect_text(&mut watcher, "gone");
@@ -257,8 +290,11 @@ fn mqtt_3_1_2_8_the_end_of_the_expiry_interval_does_not_wait_for_the_delay() {
 #[test]
 fn mqtt_3_1_3_10_properties_of_the_will_are_published_in_their_order() {
     each_door(V5, |door| {
-        let (id, topic, answers) =
-            (door.name("client"), door.topic("will"), door.topic("answers"));
+        let (id, topic, answers) = (
+            door.name("client"),
+            door.topic("will"),
+            door.topic("answers"),
+        );
         let mut watcher = watcher(door, &topic);
         let pairs = vec![("b", "2"), ("a", "1"), ("b", "2"), ("", ""), ("b", "1")];
         let properties = PublishProperties {
@@ -271,16 +307,26 @@ fn mqtt_3_1_3_10_properties_of_the_will_are_published_in_their_order() {
             ..PublishProperties::default()
         };
         let client = door.with(&id, |connect| {
-            connect.will = Some(Will { properties, ..will(&topic, b"gone") });
+            connect.will = Some(Will {
+                properties,
+                ..will(&topic, b"gone")
+            });
         });
         client.abandon();
         let got = expect_text(&mut watcher, "gone").properties;
         assert_eq!(got.payload_is_utf8, Some(true));
-        assert!(got.message_expiry_s.is_some_and(|left| (900..=1000).contains(&left)));
+        assert!(
+            got.message_expiry_s
+                .is_some_and(|left| (900..=1000).contains(&left))
+        );
         assert_eq!(got.response_topic.as_deref(), Some(answers.as_str()));
         assert_eq!(got.correlation_data.as_deref(), Some(&b"\0\xFF"[..]));
         assert_eq!(got.content_type.as_deref(), Some("text/plain"));
-        let user: Vec<(&str, &str)> = got.user.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let user: Vec<(&str, &str)> = got
+            .user
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
         assert_eq!(user, pairs);
     });
 }
