@@ -162,8 +162,10 @@ impl Shard {
             }
             Pending::GroupSpilled { filter, .. } => self.group_spill_committed(&filter),
         }
-        if let Record::Session { client_id, .. } = &entry.record {
-            self.settle_client(now, client_id);
+        match &entry.record {
+            Record::Session { client_id, .. } => self.settle_client(now, client_id),
+            Record::Group { filter, .. } => self.groups.settled(filter),
+            Record::Published(_) => {}
         }
     }
 

@@ -19,7 +19,7 @@ use crate::journal::{Audience, Published, ReadEntry, ReadError, Record, ShardId}
 use crate::message::{Offset, QoS};
 use crate::session::window::Origin;
 use crate::session::{Offer, Offered, Reading, Stage};
-use crate::state::GroupChange;
+use crate::state::{GroupChange, GroupRecord};
 
 /// Bytes read from the journal for one group at a time.
 const PAGE_BYTES: usize = 64 * 1024;
@@ -73,12 +73,36 @@ pub(super) struct Groups {
     next_key: u32,
     /// Groups that may have something to read and a member with room.
     awake: VecDeque<u32>,
+    /// Positions that are on their way to the journal, how many, and the newest: State does not
+    /// know them, and a group that closed may open again before it does.
+    unsettled: HashMap<Arc<str>, (usize, Position)>,
 }
+
+/// Cursor and unfinished offsets, as in [`GroupRecord`].
+type Position = (Offset, Vec<Offset>);
 
 impl Groups {
     fn find(&mut self, filter: &str) -> Option<&mut Group> {
         let key = self.keys.get(filter)?;
         self.by_key.get_mut(key)
+    }
+
+    /// Where a group with this record is, perhaps further than State knows.
+    fn newest_position(&self, filter: &str, record: GroupRecord) -> Position {
+        match self.unsettled.get(filter) {
+            Some((_, newest)) if newest.0 >= record.cursor => newest.clone(),
+            _ => (record.cursor, record.unfinished),
+        }
+    }
+
+    /// A position is in the journal, and State knows it.
+    pub fn settled(&mut self, filter: &str) {
+        if let Some((count, _)) = self.unsettled.get_mut(filter) {
+            *count -= 1;
+            if *count == 0 {
+                self.unsettled.remove(filter);
+            }
+        }
     }
 
     pub fn lowest_reading(&self) -> Option<Offset> {
@@ -153,9 +177,10 @@ impl Shard {
             progressed: false,
         };
         if let Some(record) = self.state.group(filter) {
-            group.reading = Reading::Lagging(record.cursor);
+            let (cursor, unfinished) = self.groups.newest_position(filter, record);
+            group.reading = Reading::Lagging(cursor);
             group.has_record = true;
-            for offset in record.unfinished {
+            for offset in unfinished {
                 if let Ok(Some(published)) = self.journal.read_at(offset) {
                     group.returned.push_back((Some(offset), published));
                 }
@@ -561,6 +586,9 @@ impl Shard {
             .collect();
         unfinished.sort_unstable();
         let filter = group.filter.clone();
+        let unsettled = self.groups.unsettled.entry(filter.clone()).or_default();
+        unsettled.0 += 1;
+        unsettled.1 = (cursor, unfinished.clone());
         let change = GroupChange::Progress { cursor, unfinished };
         self.append(
             Record::Group { filter, change },
