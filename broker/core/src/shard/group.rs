@@ -54,7 +54,6 @@ struct Group {
     key: u32,
     seats: Vec<Seat>,
     next_seat: usize,
-    next_assignment: u64,
     assigned: BTreeMap<u64, Assignment>,
     /// Messages that came back from a member, before anything new.
     returned: VecDeque<(Option<Offset>, Arc<Published>)>,
@@ -71,6 +70,8 @@ pub(super) struct Groups {
     by_key: BTreeMap<u32, Group>,
     keys: HashMap<Arc<str>, u32>,
     next_key: u32,
+    /// Never used twice: an answer may come after its group closed and opened again.
+    next_assignment: u64,
     /// Groups that may have something to read and a member with room.
     awake: VecDeque<u32>,
     /// Positions that are on their way to the journal, how many, and the newest: State does not
@@ -166,7 +167,6 @@ impl Shard {
             key,
             seats: Vec::new(),
             next_seat: 0,
-            next_assignment: 1,
             assigned: BTreeMap::new(),
             returned: VecDeque::new(),
             reading: Reading::Live,
@@ -298,8 +298,8 @@ impl Shard {
             };
             let member = seat.member;
             group.next_seat = (index + 1) % count;
-            let number = group.next_assignment;
-            group.next_assignment += 1;
+            let number = self.groups.next_assignment;
+            self.groups.next_assignment += 1;
             let qos = member.qos.min(published.message.qos);
             if qos != QoS::AtMostOnce {
                 let assignment = Assignment {
