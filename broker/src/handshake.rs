@@ -124,8 +124,12 @@ impl Reception {
             Err(refusal) => {
                 self.counters.refused.add(1);
                 debug!(peer = %origin, kind, reason = ?refusal.reason, why = refusal.why, "refused");
-                if let Some(connack) = refusal.connack() {
-                    let _ = timeout_at(deadline, transport.write_all(&connack)).await;
+                let connack = refusal.connack();
+                if let Some(connack) = &connack {
+                    let _ = timeout_at(deadline, transport.write_all(connack)).await;
+                }
+                // A WebSocket has a goodbye of its own.
+                if connack.is_some() || matches!(transport, Transport::WebSocket(_)) {
                     close_gently(transport).await;
                 }
             }

@@ -25,7 +25,12 @@ const FOUND_PROBLEMS: u8 = 1;
 /// Without a command it serves, with the settings it ships with: MQTT on 127.0.0.1:1883, and on
 /// 127.0.0.1:8083 MQTT over WebSocket and a web chat. Data goes to ./data.
 #[derive(Debug, Parser)]
-#[command(name = "tidings", version, max_term_width = 100)]
+#[command(
+    name = "tidings",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

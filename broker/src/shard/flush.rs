@@ -301,7 +301,7 @@ impl Local {
     }
 
     /// Ends the connection in a way that lets the peer read its last bytes.
-    fn part(self: &Rc<Self>, connection: &Connection) {
+    pub fn part(self: &Rc<Self>, connection: &Connection) {
         if let Some(transport) = connection.take_transport() {
             self.farewells.set(self.farewells.get() + 1);
             let local = self.clone();

@@ -6,11 +6,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::ReadBuf;
+use tracing::debug;
 
 use super::connection::Connection;
 use super::flush::Local;
@@ -31,11 +33,21 @@ pub(super) struct Gate {
 
 /// Reads until the connection ends.
 pub(super) async fn read_loop(local: Rc<Local>, connection: Rc<Connection>) {
-    poll_fn(|cx| poll_reading(&local, &connection, cx)).await;
-    local.end(&connection);
+    match poll_fn(|cx| poll_reading(&local, &connection, cx)).await {
+        // The peer broke a rule below MQTT, and was told.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            debug!(peer = %connection.origin, %error, "not what was agreed on");
+            local.part(&connection);
+        }
+        Ok(()) | Err(_) => local.end(&connection),
+    }
 }
 
-fn poll_reading(local: &Rc<Local>, connection: &Connection, cx: &mut Context<'_>) -> Poll<()> {
+fn poll_reading(
+    local: &Rc<Local>,
+    connection: &Connection,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
     loop {
         if connection.paused.get() {
             connection.pause_reader(cx);
@@ -50,7 +62,7 @@ fn poll_reading(local: &Rc<Local>, connection: &Connection, cx: &mut Context<'_>
         let mut read = ReadBuf::new(&mut buffer);
         match ready!(connection.poll_read(cx, &mut read)) {
             Ok(()) if !read.filled().is_empty() => {}
-            Ok(()) | Err(_) => return Poll::Ready(()),
+            end => return Poll::Ready(end),
         }
         local.receive(connection, read.filled());
         if read.remaining() == 0 {

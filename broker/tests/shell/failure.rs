@@ -75,8 +75,12 @@ async fn a_journal_that_fails_is_said_and_nothing_more_is_acknowledged() {
     std::fs::rename(&journal, broker.folder.path().join("elsewhere")).unwrap();
     std::fs::write(&journal, b"not a folder").unwrap();
 
+    // A batch that does not fit goes to the next segment, unless it is the first.
+    peer.send(&publish_bytes("a/b", b"first", Some(1)));
+    peer.packet(|packet| assert!(matches!(packet, Packet::PubAck(_))))
+        .unwrap();
     let payload = vec![b'x'; SEGMENT / 8];
-    for id in 1..=9 {
+    for id in 2..=10 {
         peer.send(&publish_bytes("a/b", &payload, Some(id)));
     }
     let begin = Instant::now();
