@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidings_core::journal::ShardId;
+use tidings_core::message::QoS;
 use tidings_core::rules::{Membership, OpenRooms, RuleSource, Rules};
 use tidings_core::shard::{self as core_shard, Input};
 use tokio::io::DuplexStream;
@@ -45,6 +46,8 @@ pub struct SessionLimits {
     pub receive_maximum: u16,
     /// QoS 1 and 2 messages open towards one client.
     pub max_inflight: u16,
+    /// Highest QoS granted and taken.
+    pub maximum_qos: QoS,
     /// Topic aliases, in each direction.
     pub topic_alias_maximum: u16,
     /// Bytes of one packet.
@@ -67,6 +70,7 @@ impl Default for SessionLimits {
             output_bytes: 64 * 1024,
             receive_maximum: 1024,
             max_inflight: 1024,
+            maximum_qos: QoS::ExactlyOnce,
             topic_alias_maximum: 64,
             maximum_packet_bytes: 1024 * 1024,
             session_expiry_max_s: 30 * 24 * 60 * 60,
@@ -154,6 +158,7 @@ impl BrokerOptions {
             output_bytes: session.output_bytes,
             receive_maximum: session.receive_maximum,
             max_inflight: session.max_inflight,
+            maximum_qos: session.maximum_qos,
             topic_alias_maximum: session.topic_alias_maximum,
             maximum_packet_bytes: session.maximum_packet_bytes,
             session_expiry_max_s: session.session_expiry_max_s,
@@ -443,6 +448,10 @@ impl Supervisor {
         self.readiness.set(State::Stopping);
         self.stop_listening.send_replace(true);
         self.mailboxes.abandon();
+        // What was handed over is valid, whatever happened to who did.
+        if let Some(Err(error)) = self.store.take().map(store::RunningStore::stop) {
+            error!(%error, "the store was not closed in order");
+        }
         StopError::Shard { shard, cause }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidings_broker::auth::{Authenticate, OpenMode};
 use tidings_broker::{BrokerOptions, SessionLimits, handshake, listener, store};
 use tidings_config::{AuthMode, Durability, ListenerKind, Settings, TopicRule};
+use tidings_core::message::QoS;
 use tidings_core::rules::{Keep, OpenRooms, RuleSource, Rules};
 
 /// What is wrong with the topic rules, with the place where the rule begins.
@@ -57,6 +58,7 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
             output_bytes: limits.output_bytes_per_connection,
             receive_maximum: mqtt.receive_maximum,
             max_inflight: mqtt.max_inflight_out,
+            maximum_qos: QoS::from_bits(mqtt.max_qos).unwrap_or(QoS::ExactlyOnce),
             topic_alias_maximum: mqtt.topic_alias_maximum,
             maximum_packet_bytes: mqtt.max_packet_bytes,
             session_expiry_max_s: mqtt.session_expiry_max_s,

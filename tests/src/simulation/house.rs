@@ -56,6 +56,7 @@ impl Default for Setup {
                 output_bytes: 64 * 1024,
                 receive_maximum: 100,
                 max_inflight: 100,
+                maximum_qos: tidings_core::message::QoS::ExactlyOnce,
                 topic_alias_maximum: 10,
                 maximum_packet_bytes: 1024 * 1024,
                 session_expiry_max_s: u32::MAX,

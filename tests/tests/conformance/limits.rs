@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use tidings_core::codec::{Packet, ReasonCode, Version};
-use tidings_core::message::QoS::{AtLeastOnce, AtMostOnce};
+use tidings_core::codec::{Packet, Publish, ReasonCode, Version, Will};
+use tidings_core::message::QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 use tidings_tests::{RawClient, TidingsOptions, TidingsProcess, clean, persistent};
 
-use crate::door::{BOTH, V5, each_door_of, filter};
+use crate::door::{BOTH, V5, each_door_of, expect_text, filter, message};
+use crate::will::will;
 
 #[test]
 fn mqtt_3_2_2_21_server_keep_alive_is_told_and_held() {
@@ -49,6 +50,44 @@ fn a_session_expiry_interval_above_the_maximum_is_granted_as_far_as_it_goes() {
             });
             assert_eq!(client.connack().properties.session_expiry_s, told);
         }
+    });
+}
+
+#[test]
+fn mqtt_3_2_2_9_a_maximum_qos_is_told_granted_and_held() {
+    let broker = TidingsOptions::new().set("mqtt.max_qos", 1).start();
+    each_door_of(&broker, V5, |door| {
+        let topic = door.topic("t");
+        let mut client = door.clean("client");
+        assert_eq!(client.connack().properties.maximum_qos, Some(AtLeastOnce));
+        // [MQTT-3.2.2-10]: a subscription at a higher QoS is accepted, and granted what there is.
+        let granted = client.subscribe(&topic, ExactlyOnce);
+        assert_eq!(granted, ReasonCode::GrantedQoS1);
+        door.clean("sender").publish(&topic, "1", AtLeastOnce);
+        expect_text(&mut client, "1");
+        client.send(&Packet::Publish(Publish {
+            qos: ExactlyOnce,
+            packet_id: Some(7),
+            ..message(&topic, b"2")
+        }));
+        client.expect_refusal(ReasonCode::QoSNotSupported);
+    });
+}
+
+#[test]
+fn mqtt_3_2_2_12_a_will_above_the_maximum_qos_is_refused() {
+    let broker = TidingsOptions::new().set("mqtt.max_qos", 0).start();
+    each_door_of(&broker, V5, |door| {
+        let (id, topic) = (door.name("client"), door.topic("will"));
+        let mut connect = clean(door.version, &id);
+        connect.will = Some(Will {
+            qos: AtLeastOnce,
+            ..will(&topic, b"gone")
+        });
+        let mut client = door.open();
+        client.send(&Packet::Connect(connect));
+        assert_eq!(client.expect_connack().reason, ReasonCode::QoSNotSupported);
+        client.expect_closed();
     });
 }
 

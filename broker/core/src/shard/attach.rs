@@ -14,7 +14,7 @@ use crate::codec::{
     ConnAck, ConnAckProperties, Connect, Packet, PublishProperties, ReasonCode, Version,
 };
 use crate::journal::Record;
-use crate::message::{Message, Publisher};
+use crate::message::{Message, Publisher, QoS};
 use crate::rules::Identity;
 use crate::session::{Client, Inbound, Reading, Session, Stage, Subscription};
 use crate::state::{NEVER_EXPIRES, Phase, SessionChange, SessionRecord, WillRecord};
@@ -144,6 +144,11 @@ impl Shard {
         let conn = self.sessions.insert(session);
         if self.poisoned.is_some() || self.shutting_down {
             self.refuse(conn, ReasonCode::ServerUnavailable);
+            return conn;
+        }
+        let will_qos = request.will.as_ref().map(|will| will.message.qos);
+        if will_qos.is_some_and(|qos| qos > self.options.maximum_qos) {
+            self.refuse(conn, ReasonCode::QoSNotSupported);
             return conn;
         }
         let assigned = if request.assigned {
@@ -351,6 +356,8 @@ impl Shard {
                 .then_some(self.options.receive_maximum),
             maximum_packet_size: Some(self.options.maximum_packet_bytes),
             assigned_client_id: request.assigned.then(|| request.client_id.to_string()),
+            maximum_qos: (self.options.maximum_qos < QoS::ExactlyOnce)
+                .then_some(self.options.maximum_qos),
             topic_alias_maximum: (self.options.topic_alias_maximum > 0)
                 .then_some(self.options.topic_alias_maximum),
             server_keep_alive_s: (session.keep_alive_s != request.keep_alive_s)

@@ -33,7 +33,7 @@ use bytes::Bytes;
 
 use crate::codec::{ConnAck, Disconnect, Packet, ReasonCode, Version};
 use crate::journal::{Append, Batch, Journal, Published, Record, ShardId};
-use crate::message::{Offset, UnixMillis};
+use crate::message::{Offset, QoS, UnixMillis};
 use crate::rules::{Membership, Rules};
 use crate::session::{Session, Stage};
 use crate::state::State;
@@ -73,6 +73,8 @@ pub struct Options {
     pub receive_maximum: u16,
     /// Most QoS 1 and 2 messages open towards one client, whatever its Receive Maximum.
     pub max_inflight: u16,
+    /// Maximum QoS (§3.2.2.3.4): the highest that is granted to a filter and taken from a publisher.
+    pub maximum_qos: QoS,
     /// Topic Alias Maximum announced to clients.
     pub topic_alias_maximum: u16,
     /// Maximum Packet Size announced to clients, bytes.

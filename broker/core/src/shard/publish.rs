@@ -51,6 +51,11 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return Taken::Done;
         };
+        if publish.qos > self.options.maximum_qos {
+            let text = "QoS above the Maximum QoS of CONNACK [MQTT-3.2.2-11]";
+            self.protocol_error(now, conn, ReasonCode::QoSNotSupported, text);
+            return Taken::Done;
+        }
         if self.pending_bytes > self.options.append_queue_bytes && publish.qos != QoS::AtMostOnce {
             return Taken::Wait;
         }

@@ -102,7 +102,7 @@ impl Shard {
         Ok(NewSubscription {
             subscription: Subscription {
                 filter: kept_as.into(),
-                qos: filter.qos,
+                qos: filter.qos.min(self.options.maximum_qos),
                 no_local: filter.no_local,
                 retain_as_published: filter.retain_as_published,
                 subscription_id,
