@@ -40,8 +40,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// After so long without a sign of life, and the time to read the file at a slow disk's pace,
-/// opening counts as hanging: with flipped bits about one in a thousand does.
-const OPEN_PATIENCE: Duration = Duration::from_secs(15);
+/// opening counts as hanging. Generous, as a busy disk must not look like it.
+const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 const SLOW_BYTES_PER_S: u64 = 4 << 20;
 
 /// Records between two signs of life while verifying.
