@@ -23,4 +23,4 @@ pub use line::Line;
 pub use login::{Filter, Login, Post};
 pub use model::Model;
 pub use said::{Delivery, Said};
-pub use schedule::{Chances, Outcome, one_schedule};
+pub use schedule::{Chances, Outcome, Sight, calm_schedule, one_schedule};

@@ -433,7 +433,8 @@ impl Model {
     }
 
     /// For each client the QoS 1 and 2 messages that arrived, by publisher and topic, in order of
-    /// first arrival: what must not depend on how the broker is built.
+    /// first arrival: what must not depend on how the broker is built. Without what was retained:
+    /// whose message that was, depends on which of two publishers was faster.
     pub fn what_clients_saw(&self) -> Vec<BTreeMap<(usize, String), Vec<String>>> {
         let saw = |person: &Person| {
             let mut saw: BTreeMap<(usize, String), Vec<String>> = BTreeMap::new();
@@ -442,7 +443,8 @@ impl Model {
                 let Some(message) = self.messages.get(&delivery.payload) else {
                     continue;
                 };
-                if delivery.qos == QoS::AtMostOnce || !person.only_plain(&delivery.topic) {
+                let plain = person.only_plain(&delivery.topic);
+                if delivery.qos == QoS::AtMostOnce || delivery.retain || !plain {
                     continue;
                 }
                 let list = saw.entry((message.publisher, delivery.topic.clone())).or_default();

@@ -2,6 +2,8 @@
 //! shards are as slow as they like, the broker stops when it likes; then everything comes to rest
 //! and the [`Model`] judges.
 
+use std::collections::BTreeMap;
+
 use tidings_core::codec::{ReasonCode, Version};
 use tidings_core::journal::Record;
 use tidings_core::message::QoS;
@@ -60,6 +62,24 @@ const FILTERS: &[&str] = &[
 /// Runs one schedule.
 pub fn one_schedule(seed: u64, chances: Chances) -> Outcome {
     Life::new(seed, chances).live()
+}
+
+/// What each client saw, and what was wrong with it.
+pub type Sight = (Vec<BTreeMap<(usize, String), Vec<String>>>, Vec<String>);
+
+/// Runs a schedule whose outcome must not depend on the number of shards nor on the room in the
+/// output.
+pub fn calm_schedule(seed: u64, shards: u16, output_bytes: usize, trace: bool) -> Sight {
+    let chances = Chances {
+        crashes: false,
+        trace,
+        shards: Some(shards),
+        output_bytes: Some(output_bytes),
+    };
+    let mut life = Life::new(seed, chances);
+    // A slow receiver is never sent away.
+    life.house.setup.options.append_queue_bytes = 1024 * 1024;
+    life.live_calmly()
 }
 
 struct Persona {
@@ -167,6 +187,60 @@ impl Life {
             delivered: self.model.delivered_count(),
             crashes: self.crashes,
             faults: std::mem::take(&mut self.model.faults),
+        }
+    }
+
+    /// Connections and filters change only while everything is at rest; in between there are
+    /// bursts of messages, with slow readers. What happens is said by the seed alone, in which
+    /// order it is carried out is not.
+    fn live_calmly(mut self) -> Sight {
+        let mut script = self.luck.fork(2);
+        for client in &mut self.house.clients {
+            client.auto_ack = true;
+        }
+        for _ in 0..script.within(3..12) {
+            for _ in 0..script.within(1..6) {
+                std::mem::swap(&mut self.luck, &mut script);
+                self.change_something();
+                std::mem::swap(&mut self.luck, &mut script);
+                self.rest();
+            }
+            for _ in 0..script.within(0..30) {
+                std::mem::swap(&mut self.luck, &mut script);
+                let client = self.luck.within(0..self.personas.len() as u64) as usize;
+                match self.luck.within(0..10) {
+                    0..=7 if self.house.clients[client].online => self.publish(client),
+                    8 => self.slow_down(client),
+                    _ => {}
+                }
+                std::mem::swap(&mut self.luck, &mut script);
+                for _ in 0..self.luck.within(0..20) {
+                    self.step += 1;
+                    self.work();
+                    self.observe();
+                }
+            }
+            for client in &mut self.house.clients {
+                client.reading = true;
+            }
+            self.rest();
+        }
+        self.chances.crashes = false;
+        self.come_to_rest();
+        (self.model.what_clients_saw(), std::mem::take(&mut self.model.faults))
+    }
+
+    fn change_something(&mut self) {
+        let client = self.luck.within(0..self.personas.len() as u64) as usize;
+        let online = self.house.clients[client].online;
+        match self.luck.within(0..10) {
+            0..=3 if online => self.subscribe(client),
+            4 if online => self.unsubscribe(client),
+            5 if online => self.leave(client),
+            6 => self.cut(client),
+            7 if online => self.dial(client),
+            _ if !online => self.dial(client),
+            _ => {}
         }
     }
 

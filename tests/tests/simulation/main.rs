@@ -5,6 +5,7 @@ mod basics;
 mod limits;
 mod lives;
 mod log_structured;
+mod random;
 mod replay;
 mod retained;
 mod shared;
