@@ -204,8 +204,8 @@ pub enum StopError {
         /// Why.
         cause: String,
     },
-    /// The journal or the state could not be ended in order. A restart recovers.
-    #[error("the store was not closed in order: {0}")]
+    /// The journal or the state failed, or could not be closed in order. A restart recovers.
+    #[error("the store failed: {0}")]
     Store(String),
     /// The supervisor is gone.
     #[error("the broker ended without saying how")]
@@ -457,11 +457,9 @@ impl Supervisor {
 
     fn stop(&mut self) -> Result<(), StopError> {
         let begin = Instant::now();
-        let has_failed = matches!(self.readiness.get(), State::StoreFailed(_));
-        let deadline = if has_failed {
-            self.deadline.min(STOP_WITHOUT_JOURNAL)
-        } else {
-            self.deadline
+        let deadline = match self.readiness.get() {
+            State::StoreFailed(_) => self.deadline.min(STOP_WITHOUT_JOURNAL),
+            _ => self.deadline,
         };
         self.readiness.set(State::Stopping);
         self.stop_listening.send_replace(true);
@@ -470,6 +468,10 @@ impl Supervisor {
         }
         self.mailboxes.broadcast(|| Input::Shutdown);
         let mut result = self.wait_for_shards(begin, deadline);
+        // Before the stop, or during it.
+        if let State::StoreFailed(cause) = self.readiness.get() {
+            result = Err(StopError::Store(cause.to_string()));
+        }
         for thread in self.threads.drain(..) {
             if result.is_ok()
                 && let Some(thread) = Arc::into_inner(thread)
