@@ -82,6 +82,12 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
     let options = compose::broker_options(&settings).map_err(anyhow::Error::msg)?;
     logging::start(&settings.log)?;
     raise_file_limit(options.max_connections);
+    for bridge in &settings.bridges {
+        warn!(
+            name = bridge.name,
+            "links to other brokers are not there yet: this one is not started"
+        );
+    }
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
