@@ -429,7 +429,9 @@ impl Session {
                 .filter(|s| topic::matches(super::commit::plain_filter(&s.filter), topic))
         };
         let ahead = |offset| matches!(self.reading, Reading::Lagging(cursor) if cursor <= offset);
-        let is_live = |s: &Subscription, offset| s.since <= offset && !ahead(offset);
+        let is_live = |s: &Subscription, offset| {
+            s.since <= offset && !ahead(offset) && s.qos != QoS::AtMostOnce
+        };
         let live = || matching().filter(|s| offset.is_none_or(|offset| is_live(s, offset)));
         let flagged = live().next().is_none() || live().any(|s| s.retain_as_published);
         (
