@@ -81,6 +81,8 @@ pub struct Person {
     life: u32,
     /// The broker has confirmed this session.
     confirmed: bool,
+    /// A session with subscriptions ended.
+    lost_something: bool,
     subscriptions: Vec<Subscription>,
     arrivals: Vec<Arrival>,
 }
@@ -205,10 +207,14 @@ impl Model {
 
     /// SUBACK arrived; `granted` says for which filters.
     pub fn subscribed(&mut self, client: usize, packet_id: u16, granted: &[bool], at: Step) {
-        let waiting = self.people[client]
-            .subscriptions
+        let subscriptions = &mut self.people[client].subscriptions;
+        let asked = |s: &&Subscription| s.packet_id == packet_id && s.sure_from.is_none();
+        let Some(asked_at) = subscriptions.iter().filter(asked).map(|s| s.asked_at).max() else {
+            return;
+        };
+        let waiting = subscriptions
             .iter_mut()
-            .filter(|s| s.packet_id == packet_id && s.sure_from.is_none() && s.gone_at.is_none());
+            .filter(|s| s.packet_id == packet_id && s.asked_at == asked_at);
         for (subscription, granted) in waiting.zip(granted) {
             if *granted {
                 subscription.sure_from = Some(at);
@@ -316,7 +322,7 @@ impl Model {
             let Some(acked_at) = message.acked_at.filter(|_| !arrival.delivery.retain) else {
                 continue;
             };
-            if message.repeated {
+            if message.repeated || (arrival.delivery.dup && message.post.retain) {
                 continue;
             }
             if !kept.contains(&message.post.payload) {
@@ -344,7 +350,9 @@ impl Model {
                 continue;
             };
             let once = person.only_plain(&delivery.topic);
-            if delivery.qos == QoS::AtMostOnce || delivery.retain || !once || message.repeated {
+            // A retained message that is sent again does not always say what it is.
+            let retained = delivery.retain || (delivery.dup && message.post.retain);
+            if delivery.qos == QoS::AtMostOnce || retained || !once || message.repeated {
                 continue;
             }
             if seen.insert((arrival.life, &delivery.payload), ()).is_some() {
@@ -466,11 +474,12 @@ impl Person {
 
     /// Its session was never at risk.
     fn is_steady(&self) -> bool {
-        !self.may_expire && self.life <= 1
+        !self.may_expire && !self.lost_something
     }
 
     fn begin_life(&mut self, at: Step) {
         self.life += 1;
+        self.lost_something |= !self.subscriptions.is_empty();
         self.confirmed = false;
         for subscription in &mut self.subscriptions {
             subscription.sure_until.get_or_insert(at);

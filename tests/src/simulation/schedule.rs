@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use tidings_core::codec::{ReasonCode, Version};
-use tidings_core::journal::Record;
+use tidings_core::journal::{Audience, Record};
 use tidings_core::message::QoS;
 use tidings_core::shard::{Input, Options};
 
@@ -529,11 +529,12 @@ impl Life {
         self.observe();
     }
 
+    /// Payloads of messages that everybody got through the journal.
     fn kept(&self) -> Vec<String> {
         let entries = self.house.disk.batches().iter().flat_map(|batch| &batch.entries);
         entries
             .filter_map(|(_, entry)| match &entry.record {
-                Record::Published(p) => {
+                Record::Published(p) if p.audience == Audience::Everyone => {
                     Some(String::from_utf8_lossy(&p.message.payload).into_owned())
                 }
                 _ => None,
