@@ -2,4 +2,5 @@
 //! brokers.
 
 pub mod journal;
+pub mod remote;
 pub mod state;

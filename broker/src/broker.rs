@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidings_core::journal::ShardId;
-use tidings_core::message::QoS;
+use tidings_core::message::{Epoch, QoS};
 use tidings_core::rules::{Membership, OpenRooms, RuleSource, Rules};
 use tidings_core::shard::{self as core_shard, Input};
 use tokio::io::DuplexStream;
@@ -258,6 +258,7 @@ impl Broker {
             mailboxes: mailboxes.clone(),
             clock,
         };
+        let epoch = shared.journal.epoch();
         let mut threads = Vec::with_capacity(inboxes.len());
         for (id, inbox) in (0..shards).zip(inboxes) {
             let events = events.clone();
@@ -332,6 +333,7 @@ impl Broker {
             reception,
             runtime,
             system,
+            epoch,
         })
     }
 }
@@ -523,9 +525,15 @@ pub struct Running {
     reception: Arc<Reception>,
     runtime: tokio::runtime::Handle,
     system: SystemValues,
+    epoch: Epoch,
 }
 
 impl Running {
+    /// Identity of this broker: that of its journal, as text.
+    pub fn identity(&self) -> String {
+        format!("{:016x}", self.epoch.0)
+    }
+
     /// Where the listeners of a kind really listen, in the order of the options.
     pub fn addresses(&self, kind: Kind) -> impl Iterator<Item = SocketAddr> + '_ {
         let of_kind =

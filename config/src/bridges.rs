@@ -27,8 +27,6 @@ pub struct Bridge {
     pub password: Option<Secret>,
     /// Keep Alive in seconds.
     pub keep_alive_s: u16,
-    /// True: a new session there on each connect, which loses what comes in meanwhile.
-    pub clean: bool,
     /// What is carried.
     pub topics: Vec<BridgeTopic>,
     /// Milliseconds before the first attempt to reconnect; doubled after each failure.
@@ -50,7 +48,6 @@ impl Default for Bridge {
             username: None,
             password: None,
             keep_alive_s: 30,
-            clean: false,
             topics: Vec::new(),
             reconnect_min_ms: 500,
             reconnect_max_ms: 60_000,
@@ -86,7 +83,7 @@ impl Section for Bridge {
         checks.range(
             "keep_alive_s",
             self.keep_alive_s,
-            1..=65_535,
+            5..=65_535,
             "a dead link is noticed by it",
         );
         checks.range(

@@ -273,7 +273,6 @@ fn defaults_written_in_words_are_the_defaults() {
     let bridge = Bridge::default();
     mentions("bridges", "protocol", &bridge.protocol.to_string());
     mentions("bridges", "keep_alive_s", &bridge.keep_alive_s.to_string());
-    mentions("bridges", "clean", &bridge.clean.to_string());
     mentions(
         "bridges",
         "reconnect_min_ms",

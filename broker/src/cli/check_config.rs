@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{FOUND_PROBLEMS, SettingsArgs, compose};
+use super::{FOUND_PROBLEMS, SettingsArgs, compose, links};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckConfig {
@@ -27,6 +27,7 @@ pub(super) fn run(args: &CheckConfig) -> anyhow::Result<ExitCode> {
         problems.extend(errors.lines());
     }
     problems.extend(compose::rules(&settings.topics).err());
+    problems.extend(links::problems(&settings));
     for problem in &problems {
         eprintln!("{problem}");
     }

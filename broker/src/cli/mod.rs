@@ -4,6 +4,7 @@ mod check_config;
 mod compose;
 mod dump;
 mod fsck;
+mod links;
 mod logging;
 mod mqtt_client;
 mod ports_file;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,7 +14,7 @@ use tidings_config::{AuthMode, Listener, ListenerKind, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-use super::{SettingsArgs, compose, logging, ports_file};
+use super::{SettingsArgs, compose, links, logging, ports_file};
 
 /// Over the deadline of a stop, before the process ends anyway: the disk may not answer.
 const GRACE: Duration = Duration::from_secs(2);
@@ -80,14 +81,12 @@ impl Serve {
 pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
     let settings = args.settings()?;
     let options = compose::broker_options(&settings).map_err(anyhow::Error::msg)?;
+    let wrong = links::problems(&settings);
+    if !wrong.is_empty() {
+        return Err(anyhow::Error::msg(wrong.join("\n")));
+    }
     logging::start(&settings.log)?;
     raise_file_limit(options.max_connections);
-    for bridge in &settings.bridges {
-        warn!(
-            name = bridge.name,
-            "links to other brokers are not there yet: this one is not started"
-        );
-    }
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -97,7 +96,8 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
         // Before the start, so that a signal meanwhile is not lost.
         let mut interrupted = signal(SignalKind::interrupt())?;
         let mut terminated = signal(SignalKind::terminate())?;
-        let broker = Broker::start(options)?;
+        let broker = Arc::new(Broker::start(options)?);
+        let links = links::start(&settings, &broker);
         announce(&broker, &settings);
         if let Some(path) = &args.ports_file {
             ports_file::write(path, &broker)?;
@@ -111,6 +111,7 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
             Some(ended) => ended,
             None => {
                 info!("stopping");
+                links.stop().await;
                 broker.stop();
                 match tokio::time::timeout(deadline, broker.wait()).await {
                     Ok(ended) => ended,
