@@ -52,6 +52,31 @@ pub fn disk_bytes(path: &Path) -> io::Result<u64> {
     Ok(sum)
 }
 
+/// Bytes that are written in the files below `path`: up to the last one that is not zero. Files that
+/// are made larger than needed at once, so that writing is quick, count what is used of them.
+///
+/// # Errors
+/// If a directory or a file cannot be read; files that vanish meanwhile count nothing.
+pub fn written_bytes(path: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(path)? {
+        let path = entry?.path();
+        let written = if path.is_dir() {
+            written_bytes(&path)
+        } else {
+            fs::read(&path).map(|bytes| {
+                let last = bytes.iter().rposition(|&byte| byte != 0);
+                last.map_or(0, |last| last as u64 + 1)
+            })
+        };
+        sum += match written {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            written => written?,
+        };
+    }
+    Ok(sum)
+}
+
 /// Bytes as MiB, for people.
 pub fn mib(bytes: u64) -> f64 {
     bytes as f64 / (1 << 20) as f64

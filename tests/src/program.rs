@@ -186,8 +186,9 @@ pub fn run(command: Command) -> Vec<String> {
 
 /// `mosquitto_sub` or `mosquitto_pub` with address and port of a broker.
 pub fn mosquitto(program: &str, address: std::net::SocketAddr) -> Command {
-    let mut command = Command::new(program);
-    command.args([
+    // Into a pipe it would keep what -d prints until it ends.
+    let mut command = Command::new("stdbuf");
+    command.arg("-oL").arg(find(program)).args([
         "-h",
         &address.ip().to_string(),
         "-p",

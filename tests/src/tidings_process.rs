@@ -1,8 +1,9 @@
 //! The real broker as a child process: started on free ports with a directory of its own, stopped
 //! in every way a process can end, and never left behind.
 //!
-//! Invariants: a process is ended by its own id only, and reaped; what it logged is shown if the
-//! test fails; the data directory lives as long as the value, across restarts.
+//! Invariants: a process is ended by its own id only, and reaped; it ends with the test, however that
+//! ends; what it logged is shown if the test fails; the data directory lives as long as the value,
+//! across restarts.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -90,6 +91,7 @@ impl TidingsOptions {
             home,
             data_dir,
             child: None,
+            guard: None,
             ports: None,
         };
         process.launch_again();
@@ -105,7 +107,6 @@ impl TidingsOptions {
         let mut process = self.launch();
         let status = process.wait_for_the_end();
         let log = process.log().into_bytes();
-        process.child = None;
         Output {
             status,
             stdout: Vec::new(),
@@ -131,6 +132,7 @@ pub struct TidingsProcess {
     home: TempDir,
     data_dir: PathBuf,
     child: Option<Child>,
+    guard: Option<Child>,
     ports: Option<Ports>,
 }
 
@@ -144,13 +146,8 @@ impl TidingsProcess {
     /// One broker for all tests of a test program, for tests that use topics and client
     /// identifiers of their own. It ends with the test program, however that ends.
     pub fn shared() -> &'static Self {
-        static SHARED: OnceLock<(TidingsProcess, Child)> = OnceLock::new();
-        let (process, _) = SHARED.get_or_init(|| {
-            let process = Self::start();
-            let guard = end_with_this_process(process.id());
-            (process, guard)
-        });
-        process
+        static SHARED: OnceLock<TidingsProcess> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
     }
 
     /// Starts it again on the same data directory, with the same options and other ports.
@@ -204,7 +201,9 @@ impl TidingsProcess {
             .stdout(log())
             .stderr(log());
         let child = command.spawn();
-        self.child = Some(child.unwrap_or_else(|error| panic!("{command:?}: {error}")));
+        let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        self.guard = Some(end_with_this_process(child.id()));
+        self.child = Some(child);
     }
 
     /// Waits until it listens on all its ports.
@@ -331,9 +330,18 @@ impl TidingsProcess {
     /// SIGKILL: it does nothing any more.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // Both fail only if it is gone already, which is what is wanted.
+            // Fails only if it is gone already, which is what is wanted.
             let _ = child.kill();
+            self.dismiss_the_guard();
             let _ = child.wait();
+        }
+    }
+
+    /// Before the broker is reaped: afterwards its id may be another process's.
+    fn dismiss_the_guard(&mut self) {
+        if let Some(mut guard) = self.guard.take() {
+            let _ = guard.kill();
+            let _ = guard.wait();
         }
     }
 
@@ -393,7 +401,11 @@ impl TidingsProcess {
     /// How it ended, if it has.
     fn try_wait(&mut self) -> Option<ExitStatus> {
         let child = self.child.as_mut().expect("the broker was started");
-        child.try_wait().expect("a child can be waited for")
+        let ended = child.try_wait().expect("a child can be waited for");
+        if ended.is_some() {
+            self.dismiss_the_guard();
+        }
+        ended
     }
 
     /// True while it runs.
@@ -447,7 +459,7 @@ pub fn tidings<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>
 }
 
 /// A shell that kills `id` when our end of its standard input closes, which happens when this
-/// process ends, however that is.
+/// process ends, however that is: `Drop` does not run for statics, nor after SIGKILL.
 fn end_with_this_process(id: u32) -> Child {
     Command::new("sh")
         .args([

@@ -34,6 +34,17 @@ struct InFlight {
     seq: u64,
     /// PUBREC came: PUBREL is what is sent again.
     received: bool,
+    /// It was sent again, so the broker may have ended the exchange before.
+    resent: bool,
+}
+
+impl InFlight {
+    /// Whether this Reason Code is as it should be. After a lost PUBCOMP the broker does not know
+    /// the Packet Identifier of the PUBREL any more, and that is no error (§3.7.2.1).
+    fn accepts(&self, packet: &Packet<'_>, reason: ReasonCode) -> bool {
+        let ended = self.resent && matches!(packet, Packet::PubComp(_));
+        !reason.is_failure() || (ended && reason == ReasonCode::PacketIdentifierNotFound)
+    }
 }
 
 /// One publisher, over all lives of the broker.
@@ -142,10 +153,14 @@ impl Publisher {
         if connack.reason != ReasonCode::Success {
             return Err(ClientError::Transport(format!("refused: {connack:?}")));
         }
-        let expected = self.resume == Resume::Persistent && self.was_accepted;
-        if connack.session_present != expected {
+        // A CONNACK that was lost is one that we know nothing of: then both are right.
+        let expected = match self.resume {
+            Resume::StartOver => Some(false),
+            Resume::Persistent => self.was_accepted.then_some(true),
+        };
+        if expected.is_some_and(|expected| connack.session_present != expected) {
             return Err(ClientError::Transport(format!(
-                "session present is {}, and should be {expected}",
+                "session present is {}",
                 connack.session_present
             )));
         }
@@ -159,6 +174,7 @@ impl Publisher {
             if self.resume == Resume::StartOver {
                 self.in_flight[at].packet_id = self.new_packet_id();
             }
+            self.in_flight[at].resent = true;
             let exchange = self.in_flight[at];
             if exchange.received {
                 let ack = Ack::new(exchange.packet_id, ReasonCode::Success);
@@ -177,27 +193,25 @@ impl Publisher {
         window: usize,
         board: &Board,
     ) -> Result<(), ClientError> {
-        let mut count = 0;
-        while self.in_flight.len() < window {
+        let before = self.in_flight.len();
+        let mut result = Ok(());
+        while self.in_flight.len() < window && result.is_ok() {
             let topic = self.random.within(0..TOPICS as u64) as usize;
-            self.send_next(client, topic)?;
-            count += 1;
+            result = self.send_next(client, topic);
         }
+        let count = (self.in_flight.len() - before) as u64;
         if count > 0 {
             board.count(|counts| counts.published += count);
         }
-        Ok(())
+        result
     }
 
     /// One more message on each topic, when all others were acknowledged: nothing before it can be
     /// on its way any more, so whoever has it has everything.
     fn close(&mut self, client: &mut RawClient, board: &Board) -> Result<(), ClientError> {
-        for topic in 0..TOPICS {
-            self.send_next(client, topic)?;
-        }
         self.is_closed = true;
         board.count(|counts| counts.published += TOPICS as u64);
-        Ok(())
+        (0..TOPICS).try_for_each(|topic| self.send_next(client, topic))
     }
 
     fn send_next(&mut self, client: &mut RawClient, topic: usize) -> Result<(), ClientError> {
@@ -207,6 +221,7 @@ impl Publisher {
             line: self.line(topic),
             seq: self.sent[topic],
             received: false,
+            resent: false,
         };
         // Before it is sent: if that fails, the broker may have got it nevertheless.
         self.in_flight.push_back(exchange);
@@ -275,15 +290,15 @@ impl Publisher {
             return Err(ClientError::Transport(format!("unexpected {packet:?}")));
         };
         let wrong = |what: &str| ClientError::Transport(format!("{what}: {packet:?}"));
-        if ack.reason.is_failure() {
-            return Err(wrong("refused"));
-        }
         let at = self
             .in_flight
             .iter()
             .position(|exchange| exchange.packet_id == ack.packet_id)
             .ok_or_else(|| wrong("unknown packet identifier"))?;
         let exchange = &mut self.in_flight[at];
+        if !exchange.accepts(packet, ack.reason) {
+            return Err(wrong("refused"));
+        }
         match (packet, self.qos) {
             (Packet::PubAck(_), QoS::AtLeastOnce) => {
                 self.in_flight.remove(at);
