@@ -354,3 +354,33 @@ fn shutdown_tells_everyone_saves_everything_and_becomes_quiet() {
         );
     }
 }
+
+/// Seed 216419: a SUBSCRIBE that was refused as a whole need not wait for the journal, and took the
+/// place of the one before it, which did.
+#[test]
+fn suback_waits_for_the_journal_also_when_a_refused_subscribe_follows() {
+    let mut house = House::new(Setup::default());
+    let alice = house.connect(Login::v3("alice").persistent());
+    house.take_said(alice);
+    house.hold_commits = true;
+    house.say(alice, |c| c.subscribe(&[Filter::qos1("a")], None));
+    house.tell(alice, |c| c.subscribe(&[Filter::qos1("secret/other")], None));
+    assert!(house.take_said(alice).is_empty());
+    house.hold_commits = false;
+    house.settle();
+    let acks: Vec<u16> = house
+        .take_said(alice)
+        .iter()
+        .filter_map(|said| match said {
+            Said::SubAck(ack) => Some(ack.packet_id),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(acks, [1, 2]);
+    house.crash(0);
+    house.settle();
+    house.reconnect(alice, Login::v3("alice").persistent());
+    let bob = house.connect(Login::v5("bob"));
+    house.publish(bob, Post::qos1("a", "m"));
+    assert_eq!(house.take_payloads(alice), ["m"]);
+}

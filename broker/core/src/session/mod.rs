@@ -120,6 +120,8 @@ pub(crate) struct NewSubscription {
 #[derive(Debug)]
 pub(crate) struct Subscribing {
     pub packet_id: u16,
+    /// The journal has it, or need not.
+    pub settled: bool,
     pub reasons: Vec<ReasonCode>,
     pub new: Vec<NewSubscription>,
 }

@@ -128,7 +128,7 @@ impl Shard {
             Pending::Opened { conn } => self.finish_opening(now, conn),
             Pending::Subscribed { conn } => {
                 self.uncommitted_less(conn);
-                self.activate_subscribe(now, conn);
+                self.subscribe_settled(now, conn);
             }
             Pending::Unsubscribed {
                 conn,

@@ -26,6 +26,7 @@ impl Shard {
     pub(super) fn handle_subscribe(&mut self, now: Now, conn: ConnId, subscribe: Subscribe) {
         let mut work = Subscribing {
             packet_id: subscribe.packet_id,
+            settled: false,
             reasons: Vec::new(),
             new: Vec::new(),
         };
@@ -44,9 +45,10 @@ impl Shard {
         let records: Vec<_> = work.new.iter().map(|n| n.subscription.record()).collect();
         let through_journal = session.persistent && !records.is_empty();
         let client_id = session.client.id.clone();
+        work.settled = !through_journal;
         session.subscribing.push_back(work);
         if !through_journal {
-            self.activate_subscribe(now, conn);
+            self.activate_settled(now, conn);
             return;
         }
         session.uncommitted += 1;
@@ -115,17 +117,33 @@ impl Shard {
         })
     }
 
-    /// The filters of the oldest SUBSCRIBE count from here on.
-    pub(super) fn activate_subscribe(&mut self, now: Now, conn: ConnId) {
-        let position = self.position;
+    /// The journal has the oldest SUBSCRIBE that waits for it.
+    pub(super) fn subscribe_settled(&mut self, now: Now, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        // The session may have let go meanwhile: then its next connection finds the filters.
-        if session.stage != Stage::Online {
-            return;
+        if let Some(work) = session.subscribing.iter_mut().find(|work| !work.settled) {
+            work.settled = true;
         }
-        let Some(mut work) = session.subscribing.pop_front() else {
+        self.activate_settled(now, conn);
+    }
+
+    /// One SUBSCRIBE does not overtake another.
+    fn activate_settled(&mut self, now: Now, conn: ConnId) {
+        // The session may have let go meanwhile: then its next connection finds the filters.
+        while let Some(session) = self.sessions.get_mut(conn)
+            && session.stage == Stage::Online
+            && session.subscribing.front().is_some_and(|work| work.settled)
+            && let Some(work) = session.subscribing.pop_front()
+        {
+            self.activate_subscribe(now, conn, work);
+        }
+    }
+
+    /// The filters of a SUBSCRIBE count from here on.
+    fn activate_subscribe(&mut self, now: Now, conn: ConnId, mut work: Subscribing) {
+        let position = self.position;
+        let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
         let mut keys = Vec::with_capacity(work.new.len());
