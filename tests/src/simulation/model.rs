@@ -30,6 +30,8 @@ pub struct Message {
     pub sent_at: Step,
     /// When PUBACK or PUBREC arrived.
     pub acked_at: Option<Step>,
+    /// Which connection it belongs to; 0 if its publisher's session goes on over connections.
+    pub connection: u32,
     /// Its publisher sent it again at QoS 1: it may be stored twice.
     pub repeated: bool,
 }
@@ -83,6 +85,7 @@ pub struct Person {
     confirmed: bool,
     /// A session with subscriptions ended.
     lost_something: bool,
+    connections: u32,
     subscriptions: Vec<Subscription>,
     arrivals: Vec<Arrival>,
 }
@@ -103,7 +106,16 @@ impl Model {
     /// A client wants to publish.
     pub fn publish(&mut self, publisher: usize, post: Post, at: Step) {
         let number = self.messages.len() as u64;
-        let message = Message { post, publisher, number, sent_at: at, acked_at: None, repeated: false };
+        let person = &self.people[publisher];
+        let message = Message {
+            post,
+            publisher,
+            number,
+            sent_at: at,
+            acked_at: None,
+            connection: if person.persistent { 0 } else { person.connections },
+            repeated: false,
+        };
         self.messages.insert(message.post.payload.clone(), message);
     }
 
@@ -134,6 +146,7 @@ impl Model {
     /// A client sends CONNECT.
     pub fn connecting(&mut self, client: usize, clean_start: bool, at: Step) {
         let person = &mut self.people[client];
+        person.connections += 1;
         // A session that may have expired: if the next CONNACK is lost, who knows which one it is?
         if clean_start || person.may_expire {
             person.begin_life(at);
@@ -342,7 +355,7 @@ impl Model {
     fn check_order(&mut self, client: usize) {
         let person = &self.people[client];
         let mut faults = Vec::new();
-        let mut last: HashMap<(u32, usize, &str), u64> = HashMap::new();
+        let mut last: HashMap<(u32, usize, u32, &str), u64> = HashMap::new();
         let mut seen: HashMap<(u32, &str), ()> = HashMap::new();
         for arrival in &person.arrivals {
             let delivery = &arrival.delivery;
@@ -358,7 +371,8 @@ impl Model {
             if seen.insert((arrival.life, &delivery.payload), ()).is_some() {
                 continue;
             }
-            let key = (arrival.life, message.publisher, message.post.topic.as_str());
+            let topic = message.post.topic.as_str();
+            let key = (arrival.life, message.publisher, message.connection, topic);
             let before = last.insert(key, message.number);
             if before.is_some_and(|before| before > message.number) {
                 faults.push(format!(
