@@ -34,6 +34,7 @@ pub type OpenLocal = Arc<dyn Fn(&str) -> DuplexStream + Send + Sync>;
 /// A running link. Dropping it ends it.
 pub struct Link {
     status: watch::Receiver<LinkStatus>,
+    keeps: watch::Receiver<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -47,6 +48,8 @@ struct Shared {
     /// What a 3.1.1 peer will send back to us.
     echoes: Mutex<Echoes>,
     status: watch::Sender<LinkStatus>,
+    /// Our journal keeps what is to go out.
+    keeps: watch::Sender<bool>,
     up: Mutex<HashMap<&'static str, bool>>,
 }
 
@@ -77,6 +80,7 @@ impl Link {
         shutdown: &watch::Receiver<bool>,
     ) -> Result<Self, OptionsError> {
         let (address, routes) = options.checked()?;
+        let (keeping, keeps) = watch::channel(routes.out.is_empty());
         let (status, watching) = watch::channel(LinkStatus::new(&options.name));
         let flows: Vec<Flow> = [
             (!routes.out.is_empty()).then_some(Flow::Out),
@@ -94,6 +98,7 @@ impl Link {
             open_local,
             echoes: Mutex::default(),
             status,
+            keeps: keeping,
             up: Mutex::new(flows.iter().map(|flow| (flow.name(), false)).collect()),
         });
         let tasks = flows
@@ -102,6 +107,7 @@ impl Link {
             .collect();
         Ok(Self {
             status: watching,
+            keeps,
             tasks,
         })
     }
@@ -109,6 +115,13 @@ impl Link {
     /// How it is doing, now and whenever that changes.
     pub fn status(&self) -> watch::Receiver<LinkStatus> {
         self.status.clone()
+    }
+
+    /// Waits until our journal keeps what is to go out: from then on nothing is missed, whether the
+    /// peer is there or not. At every start but the first that is so from the beginning.
+    pub async fn keeps(&mut self) {
+        // A link that ended keeps nothing more.
+        let _ = self.keeps.wait_for(|keeps| *keeps).await;
     }
 
     /// Waits until both flows have ended, after shutdown.
@@ -187,7 +200,15 @@ impl Shared {
     async fn begin_to_keep(&self, shutdown: &mut watch::Receiver<bool>) {
         loop {
             match self.open_outward().await {
-                Ok(local) => return local.close().await,
+                Ok(mut local) => match subscribed(&mut local).await {
+                    Ok(()) => {
+                        self.keeps.send_replace(true);
+                        return local.close().await;
+                    }
+                    Err(error) => {
+                        warn!(link = %self.options.name, %error, "the link cannot subscribe here");
+                    }
+                },
                 Err(error) => {
                     warn!(link = %self.options.name, %error, "the link cannot subscribe here");
                 }
@@ -465,6 +486,19 @@ impl Shared {
 
 /// Fixed header, identifier and lengths of a PUBLISH, and our own User Properties.
 const PACKET_OVERHEAD_BYTES: usize = 128;
+
+/// Waits for the answer to the subscription of a link.
+async fn subscribed(local: &mut Local) -> io::Result<()> {
+    loop {
+        match local.next().await? {
+            Said::Subscribed { refused: 0 } => return Ok(()),
+            Said::Subscribed { refused } => {
+                return Err(io::Error::other(format!("{refused} filters were refused")));
+            }
+            _ => {}
+        }
+    }
+}
 
 /// Our broker's message has arrived at the peer, or goes no further.
 async fn finish_local(local: &mut Local, packet_id: u16, qos: QoS) -> io::Result<()> {

@@ -14,6 +14,9 @@ use tracing::error;
 /// Messages that may be open at a peer: enough for a line with a delay of some ten milliseconds.
 const WINDOW: u16 = 100;
 
+/// How long links may take to subscribe in this broker.
+const READY: Duration = Duration::from_secs(5);
+
 /// How long links get for their goodbye.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -61,6 +64,20 @@ pub(super) fn start(settings: &Settings, broker: &Arc<Running>) -> Links {
 }
 
 impl Links {
+    /// Waits until the journal keeps what the links are to carry out.
+    pub(super) async fn ready(&mut self) {
+        let keep = async {
+            for link in &mut self.links {
+                link.keeps().await;
+            }
+        };
+        if tokio::time::timeout(READY, keep).await.is_err() {
+            error!(
+                "a link could not subscribe in this broker: what it is to carry is not kept yet"
+            );
+        }
+    }
+
     /// Ends all links; what they had not carried stays in the journal and at the peers.
     pub(super) async fn stop(self) {
         self.stop.send_replace(true);

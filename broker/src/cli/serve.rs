@@ -97,7 +97,8 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
         let mut interrupted = signal(SignalKind::interrupt())?;
         let mut terminated = signal(SignalKind::terminate())?;
         let broker = Arc::new(Broker::start(options)?);
-        let links = links::start(&settings, &broker);
+        let mut links = links::start(&settings, &broker);
+        links.ready().await;
         announce(&broker, &settings);
         if let Some(path) = &args.ports_file {
             ports_file::write(path, &broker)?;
