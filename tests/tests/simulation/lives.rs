@@ -364,7 +364,9 @@ fn suback_waits_for_the_journal_also_when_a_refused_subscribe_follows() {
     house.take_said(alice);
     house.hold_commits = true;
     house.say(alice, |c| c.subscribe(&[Filter::qos1("a")], None));
-    house.tell(alice, |c| c.subscribe(&[Filter::qos1("secret/other")], None));
+    house.tell(alice, |c| {
+        c.subscribe(&[Filter::qos1("secret/other")], None)
+    });
     assert!(house.take_said(alice).is_empty());
     house.hold_commits = false;
     house.settle();
@@ -383,4 +385,59 @@ fn suback_waits_for_the_journal_also_when_a_refused_subscribe_follows() {
     let bob = house.connect(Login::v5("bob"));
     house.publish(bob, Post::qos1("a", "m"));
     assert_eq!(house.take_payloads(alice), ["m"]);
+}
+
+/// Seed 118522: the second of two UNSUBSCRIBEs found nothing any more, and said so before the first
+/// was in the journal; after a crash the filter was there again.
+#[test]
+fn unsuback_is_given_when_the_end_of_the_filter_is_durable() {
+    let mut house = House::new(Setup::default());
+    let alice = house.connect(Login::v5("alice").persistent());
+    house.subscribe(alice, &[Filter::qos1("a")]);
+    house.take_said(alice);
+    house.hold_commits = true;
+    house.tell(alice, |c| c.unsubscribe(&["a"]));
+    house.tell(alice, |c| c.unsubscribe(&["a"]));
+    assert!(house.take_said(alice).is_empty());
+    house.hold_commits = false;
+    house.settle();
+    let reasons: Vec<_> = house
+        .take_said(alice)
+        .into_iter()
+        .filter_map(|said| match said {
+            Said::UnsubAck(ack) => Some(ack.reasons),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        reasons,
+        [[ReasonCode::Success], [ReasonCode::NoSubscriptionExisted]]
+    );
+}
+
+/// Seeds 330 and 91: a filter whose SUBSCRIBE committed after its connection had let go was a member
+/// of a shared subscription that nobody could reach; and an UNSUBSCRIBE overtook a SUBSCRIBE.
+#[test]
+fn a_subscribe_on_its_way_is_not_overtaken_by_unsubscribe_nor_outlives_its_connection() {
+    let mut house = House::new(Setup::default());
+    let alice = house.connect(Login::v5("alice").persistent());
+    let bob = house.connect(Login::v5("bob"));
+    house.hold_commits = true;
+    house.say(alice, |c| c.subscribe(&[Filter::qos1("a")], None));
+    house.tell(alice, |c| c.unsubscribe(&["a"]));
+    house.hold_commits = false;
+    house.settle();
+    house.publish(bob, Post::qos1("a", "m"));
+    assert!(house.take_payloads(alice).is_empty());
+    let other = house.connect(Login::v5("other").persistent());
+    house.subscribe(other, &[Filter::qos1("$share/g/a")]);
+    house.hold_commits = true;
+    house.say(alice, |c| c.subscribe(&[Filter::qos1("$share/g/a")], None));
+    house.tell(alice, |c| c.disconnect(ReasonCode::Success));
+    house.hold_commits = false;
+    house.settle();
+    for n in 0..4 {
+        house.publish(bob, Post::qos1("a", &n.to_string()));
+    }
+    assert_eq!(house.take_payloads(other), ["0", "1", "2", "3"]);
 }

@@ -233,6 +233,8 @@ pub(crate) struct Session {
     pub progressed: bool,
 
     pub subscribing: VecDeque<Subscribing>,
+    /// An UNSUBSCRIBE waits for the journal.
+    pub unsubscribing: bool,
     pub inbound: HashMap<u16, Inbound>,
     /// Those of `inbound` that an earlier connection began: each connection has a full quota (§4.9).
     pub inbound_before: Vec<u16>,
@@ -280,6 +282,7 @@ impl Session {
             staged_releases: Vec::new(),
             progressed: false,
             subscribing: VecDeque::new(),
+            unsubscribing: false,
             inbound: HashMap::new(),
             inbound_before: Vec::new(),
             uncommitted: 0,

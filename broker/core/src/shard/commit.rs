@@ -136,6 +136,9 @@ impl Shard {
                 reasons,
             } => {
                 self.uncommitted_less(conn);
+                if let Some(session) = self.sessions.get_mut(conn) {
+                    session.unsubscribing = false;
+                }
                 self.send_unsuback(conn, packet_id, reasons);
             }
             Pending::Released { conn, packet_id } => {

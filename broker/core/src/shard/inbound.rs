@@ -109,10 +109,11 @@ impl Shard {
             Packet::PubComp(ack) => self.handle_pubcomp(conn, &ack),
             Packet::Subscribe(subscribe) => self.handle_subscribe(now, conn, subscribe),
             Packet::Unsubscribe(unsubscribe) => {
-                // A filter on its way through the journal must not come back behind its end.
+                // A filter on its way through the journal must not come back behind its end, and
+                // one that is gone only here is not yet "no subscription existed".
                 if self
                     .session(conn)
-                    .is_some_and(|s| !s.subscribing.is_empty())
+                    .is_some_and(|s| s.unsubscribing || !s.subscribing.is_empty())
                 {
                     return Taken::Wait;
                 }

@@ -370,6 +370,7 @@ impl Shard {
             return;
         };
         session.uncommitted += 1;
+        session.unsubscribing = true;
         let client_id = session.client.id.clone();
         for (index, filter) in removed.into_iter().enumerate() {
             let pending = if index == last {

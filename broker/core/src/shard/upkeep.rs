@@ -180,10 +180,7 @@ impl Shard {
     pub(super) fn handle_shutdown(&mut self, now: Now) {
         self.shutting_down = true;
         for conn in self.sessions.ids() {
-            if self
-                .session(conn)
-                .is_none_or(|s| s.stage == Stage::Closing)
-            {
+            if self.session(conn).is_none_or(|s| s.stage == Stage::Closing) {
                 continue;
             }
             self.end_session(
