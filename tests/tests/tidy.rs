@@ -58,10 +58,12 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
         if line.starts_with('[') {
             inside = line == "[dependencies]"
                 || (line.starts_with("[target.") && line.ends_with(".dependencies]"));
-        } else if inside && let Some(name) = line.split(['.', '=', ' ']).next() {
-            if !name.is_empty() && !name.starts_with('#') {
-                found.insert(name.to_owned());
-            }
+        } else if inside
+            && let Some(name) = line.split(['.', '=', ' ']).next()
+            && !name.is_empty()
+            && !name.starts_with('#')
+        {
+            found.insert(name.to_owned());
         }
     }
     found

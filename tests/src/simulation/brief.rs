@@ -12,7 +12,12 @@ use super::said::Said;
 pub fn packet(packet: &Packet<'_>) -> String {
     match packet {
         Packet::Connect(c) => {
-            format!("CONNECT {} clean={} will={}", c.client_id, c.clean_start, c.will.is_some())
+            format!(
+                "CONNECT {} clean={} will={}",
+                c.client_id,
+                c.clean_start,
+                c.will.is_some()
+            )
         }
         Packet::Publish(publish) => self::publish(publish),
         Packet::PubAck(a) => ack("PUBACK", a),
@@ -20,8 +25,11 @@ pub fn packet(packet: &Packet<'_>) -> String {
         Packet::PubRel(a) => ack("PUBREL", a),
         Packet::PubComp(a) => ack("PUBCOMP", a),
         Packet::Subscribe(s) => {
-            let filters: Vec<String> =
-                s.filters.iter().map(|f| format!("{}@{}", f.filter, f.qos as u8)).collect();
+            let filters: Vec<String> = s
+                .filters
+                .iter()
+                .map(|f| format!("{}@{}", f.filter, f.qos as u8))
+                .collect();
             format!("SUBSCRIBE {} {}", s.packet_id, filters.join(" "))
         }
         Packet::Unsubscribe(u) => format!("UNSUBSCRIBE {} {}", u.packet_id, u.filters.join(" ")),
@@ -38,7 +46,9 @@ pub fn said(said: &Said) -> String {
             "PUBLISH {}{}{} {} {}",
             flags(d.qos, d.dup, d.retain),
             d.packet_id.map(|id| format!(" {id}")).unwrap_or_default(),
-            d.alias.map(|(alias, _)| format!(" alias {alias}")).unwrap_or_default(),
+            d.alias
+                .map(|(alias, _)| format!(" alias {alias}"))
+                .unwrap_or_default(),
             d.topic,
             d.payload
         ),
@@ -57,7 +67,10 @@ fn publish(publish: &Publish<'_>) -> String {
     format!(
         "PUBLISH {}{} {} {}",
         flags(publish.qos, publish.dup, publish.retain),
-        publish.packet_id.map(|id| format!(" {id}")).unwrap_or_default(),
+        publish
+            .packet_id
+            .map(|id| format!(" {id}"))
+            .unwrap_or_default(),
         publish.topic,
         String::from_utf8_lossy(publish.payload)
     )
@@ -87,7 +100,10 @@ pub fn batch(batch: &Batch) -> String {
                     Audience::Only(names) => format!(" only {names:?}"),
                 };
                 let payload = String::from_utf8_lossy(&p.message.payload);
-                format!("{} {payload} qos{}{only}", p.message.topic, p.message.qos as u8)
+                format!(
+                    "{} {payload} qos{}{only}",
+                    p.message.topic, p.message.qos as u8
+                )
             }
             Record::Session { client_id, change } => format!("{client_id} {change:?}"),
             Record::Group { filter, change } => format!("{filter} {change:?}"),

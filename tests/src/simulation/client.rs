@@ -16,6 +16,7 @@ use super::said::{Delivery, Said};
 
 /// An answer that the protocol asks the client for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the names of the packets")]
 pub enum Reply {
     /// PUBACK.
     PubAck(u16),
@@ -130,10 +131,11 @@ impl Client {
         self.outbox.extend(connect);
     }
 
-    /// The client's part of the Session State is forgotten.
+    /// The client's part of the Session State is forgotten, and what it had in mind.
     pub fn forget(&mut self) {
         self.held.clear();
         self.sent.clear();
+        self.waiting.clear();
     }
 
     /// The connection is gone.

@@ -562,7 +562,13 @@ impl House {
         }
         if self.setup.trace {
             for said in &self.clients[number].said[before..] {
-                self.trace(|| format!("{} <- {}", self.clients[number].login.client_id, brief::said(said)));
+                self.trace(|| {
+                    format!(
+                        "{} <- {}",
+                        self.clients[number].login.client_id,
+                        brief::said(said)
+                    )
+                });
             }
         }
         self.deliver_output(number);

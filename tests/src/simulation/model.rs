@@ -113,7 +113,11 @@ impl Model {
             number,
             sent_at: at,
             acked_at: None,
-            connection: if person.persistent { 0 } else { person.connections },
+            connection: if person.persistent {
+                0
+            } else {
+                person.connections
+            },
             repeated: false,
         };
         self.messages.insert(message.post.payload.clone(), message);
@@ -135,7 +139,10 @@ impl Model {
 
     /// Number of messages that were acknowledged.
     pub fn acknowledged_count(&self) -> usize {
-        self.messages.values().filter(|m| m.acked_at.is_some()).count()
+        self.messages
+            .values()
+            .filter(|m| m.acked_at.is_some())
+            .count()
     }
 
     /// Number of deliveries.
@@ -161,7 +168,8 @@ impl Model {
         let person = &mut self.people[client];
         if !present {
             if person.confirmed && person.persistent && !person.may_expire && !clean_start {
-                self.faults.push(format!("the session of client {client} is gone"));
+                self.faults
+                    .push(format!("the session of client {client} is gone"));
             }
             if !clean_start {
                 person.begin_life(at);
@@ -259,9 +267,12 @@ impl Model {
     pub fn arrived(&mut self, client: usize, delivery: Delivery, at: Step) {
         let life = self.people[client].life;
         if let Err(why) = self.may_arrive(client, &delivery) {
-            self.faults.push(format!("client {client} got {delivery:?}: {why}"));
+            self.faults
+                .push(format!("client {client} got {delivery:?}: {why}"));
         }
-        self.people[client].arrivals.push(Arrival { delivery, at, life });
+        self.people[client]
+            .arrivals
+            .push(Arrival { delivery, at, life });
     }
 
     fn may_arrive(&self, client: usize, delivery: &Delivery) -> Result<(), String> {
@@ -394,14 +405,20 @@ impl Model {
             let alone = person.only_plain(&delivery.topic);
             // What was retained comes once more for each new filter, and when it is sent again the
             // flag does not always tell.
-            let retained = self.messages.get(&delivery.payload).is_none_or(|m| m.post.retain);
+            let retained = self
+                .messages
+                .get(&delivery.payload)
+                .is_none_or(|m| m.post.retain);
             if delivery.qos != QoS::ExactlyOnce || retained || !alone {
                 continue;
             }
             let count = seen.entry((arrival.life, &delivery.payload)).or_default();
             *count += 1;
             if *count == 2 {
-                faults.push(format!("client {client} got {} twice at QoS 2", delivery.payload));
+                faults.push(format!(
+                    "client {client} got {} twice at QoS 2",
+                    delivery.payload
+                ));
             }
         }
         self.faults.extend(faults);
@@ -411,7 +428,11 @@ impl Model {
     fn check_groups(&mut self) {
         let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (client, person) in self.people.iter().enumerate() {
-            for s in person.subscriptions.iter().filter(|s| s.kind == Kind::Shared) {
+            for s in person
+                .subscriptions
+                .iter()
+                .filter(|s| s.kind == Kind::Shared)
+            {
                 let members = groups.entry(s.filter.clone()).or_default();
                 if !members.contains(&client) {
                     members.push(client);
@@ -421,10 +442,11 @@ impl Model {
         let mut faults = Vec::new();
         for (filter, members) in &groups {
             let plain = parse_filter(filter).map_or("", |kind| kind.filter());
-            let of_group =
-                |message: &&Message| topic::matches(plain, &message.post.topic);
+            let of_group = |message: &&Message| topic::matches(plain, &message.post.topic);
             for message in self.messages.values().filter(of_group) {
-                let wanted = members.iter().any(|m| self.people[*m].surely_shares(filter, message));
+                let wanted = members
+                    .iter()
+                    .any(|m| self.people[*m].surely_shares(filter, message));
                 let counted = |qos2: bool| {
                     let arrivals = members.iter().flat_map(|m| &self.people[*m].arrivals);
                     arrivals
@@ -438,9 +460,8 @@ impl Model {
                         let person = &self.people[*m];
                         !(person.persistent && person.is_steady())
                     });
-                let acked = message.acked_at.is_some()
-                    && message.post.qos != QoS::AtMostOnce
-                    && !may_go;
+                let acked =
+                    message.acked_at.is_some() && message.post.qos != QoS::AtMostOnce && !may_go;
                 if wanted && acked && counted(false) == 0 {
                     faults.push(format!("group {filter} misses {message:?}"));
                 }
@@ -469,7 +490,9 @@ impl Model {
                 if delivery.qos == QoS::AtMostOnce || delivery.retain || !plain {
                     continue;
                 }
-                let list = saw.entry((message.publisher, delivery.topic.clone())).or_default();
+                let list = saw
+                    .entry((message.publisher, delivery.topic.clone()))
+                    .or_default();
                 if !list.contains(&delivery.payload) {
                     list.push(delivery.payload.clone());
                 }
@@ -483,7 +506,12 @@ impl Model {
 impl Person {
     /// Somebody who never was connected.
     pub fn new(user: String, persistent: bool, may_expire: bool) -> Self {
-        Self { user, persistent, may_expire, ..Self::default() }
+        Self {
+            user,
+            persistent,
+            may_expire,
+            ..Self::default()
+        }
     }
 
     /// Its session was never at risk.
@@ -530,7 +558,9 @@ impl Person {
 
     /// True unless the topic is somebody else's secret.
     fn may_receive(&self, topic: &str) -> bool {
-        let secret = topic.strip_prefix("secret/").or(topic.strip_prefix("kept-secret/"));
+        let secret = topic
+            .strip_prefix("secret/")
+            .or(topic.strip_prefix("kept-secret/"));
         secret.is_none_or(|user| user == self.user)
     }
 
@@ -558,7 +588,10 @@ impl Person {
 
     /// True if nothing but plain filters ever matched the topic.
     fn only_plain(&self, topic: &str) -> bool {
-        !self.subscriptions.iter().any(|s| s.kind != Kind::Plain && topic::matches(&s.plain, topic))
+        !self
+            .subscriptions
+            .iter()
+            .any(|s| s.kind != Kind::Plain && topic::matches(&s.plain, topic))
     }
 
     fn arrived_in_this_life(&self) -> HashMap<&str, ()> {

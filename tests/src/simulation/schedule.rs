@@ -30,7 +30,12 @@ pub struct Chances {
 
 impl Default for Chances {
     fn default() -> Self {
-        Self { crashes: true, trace: false, shards: None, output_bytes: None }
+        Self {
+            crashes: true,
+            trace: false,
+            shards: None,
+            output_bytes: None,
+        }
     }
 }
 
@@ -49,14 +54,40 @@ pub struct Outcome {
 
 /// Topics of the schedules.
 const TOPICS: &[&str] = &[
-    "a/0", "a/0", "a/1", "b", "b", "kept/0", "kept/1", "room/x/u0", "secret/c0", "secret/c1",
-    "kept-secret/c2", "s/x", "s/x", "s/y",
+    "a/0",
+    "a/0",
+    "a/1",
+    "b",
+    "b",
+    "kept/0",
+    "kept/1",
+    "room/x/u0",
+    "secret/c0",
+    "secret/c1",
+    "kept-secret/c2",
+    "s/x",
+    "s/x",
+    "s/y",
 ];
 
 /// Filters of the schedules. Only `$share` reaches `s/...`.
 const FILTERS: &[&str] = &[
-    "a/+", "a/#", "a/0", "b", "b", "+/0/#", "kept/#", "kept/0", "room/+/+", "secret/+", "secret/c1",
-    "kept-secret/#", "$share/g/s/+", "$share/g/s/+", "$replay/last/5/kept/1", "$replay/seq/2/kept/1",
+    "a/+",
+    "a/#",
+    "a/0",
+    "b",
+    "b",
+    "+/0/#",
+    "kept/#",
+    "kept/0",
+    "room/+/+",
+    "secret/+",
+    "secret/c1",
+    "kept-secret/#",
+    "$share/g/s/+",
+    "$share/g/s/+",
+    "$replay/last/5/kept/1",
+    "$replay/seq/2/kept/1",
 ];
 
 /// Runs one schedule.
@@ -108,7 +139,10 @@ struct Life {
 impl Life {
     fn new(seed: u64, chances: Chances) -> Self {
         let mut luck = Seeded::new(seed);
-        let mut setup = Setup { trace: chances.trace, ..Setup::default() };
+        let mut setup = Setup {
+            trace: chances.trace,
+            ..Setup::default()
+        };
         // The seed decides first, so that what is given changes nothing else.
         let shards = *luck.pick(&[1, 2, 3, 4]);
         let output_bytes = *luck.pick(&[0, 1, 100, 1000, 65_536]);
@@ -148,10 +182,16 @@ impl Life {
         let version = *luck.pick(&[Version::V31, Version::V311, Version::V5, Version::V5]);
         let persistent = luck.chance(65);
         let may_expire = persistent && version == Version::V5 && luck.chance(15);
-        let mut login = Login { version, ..Login::v5(&name) }.user(&name);
+        let mut login = Login {
+            version,
+            ..Login::v5(&name)
+        }
+        .user(&name);
         if persistent {
             login = login.persistent();
-            login.session_expiry_s = login.session_expiry_s.map(|_| if may_expire { 3 } else { u32::MAX });
+            login.session_expiry_s = login
+                .session_expiry_s
+                .map(|_| if may_expire { 3 } else { u32::MAX });
         }
         if version == Version::V5 {
             login.receive_maximum = *luck.pick(&[None, Some(1), Some(2), Some(5)]);
@@ -167,7 +207,9 @@ impl Life {
             acknowledged: 0,
             repeated: 0,
         });
-        self.model.people.push(Person::new(name, persistent, may_expire));
+        self.model
+            .people
+            .push(Person::new(name, persistent, may_expire));
     }
 
     fn live(mut self) -> Outcome {
@@ -227,7 +269,10 @@ impl Life {
         }
         self.chances.crashes = false;
         self.come_to_rest();
-        (self.model.what_clients_saw(), std::mem::take(&mut self.model.faults))
+        (
+            self.model.what_clients_saw(),
+            std::mem::take(&mut self.model.faults),
+        )
     }
 
     fn change_something(&mut self) {
@@ -296,8 +341,13 @@ impl Life {
             let topic = *self.luck.pick(TOPICS);
             self.published += 1;
             let payload = format!("p{client}-{}", self.published);
-            let qos = *self.luck.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
-            let mut post = Post { qos, ..Post::new(topic, &payload) };
+            let qos = *self
+                .luck
+                .pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
+            let mut post = Post {
+                qos,
+                ..Post::new(topic, &payload)
+            };
             if self.luck.chance(10) {
                 post = post.retain();
             }
@@ -309,7 +359,9 @@ impl Life {
     fn subscribe(&mut self, client: usize) {
         let mut filters: Vec<(String, QoS)> = Vec::new();
         for _ in 0..self.luck.magnitude(1..4) {
-            let mut qos = *self.luck.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
+            let mut qos = *self
+                .luck
+                .pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
             let filter = (*self.luck.pick(FILTERS)).to_owned();
             if filter.starts_with("$share") && qos == QoS::AtMostOnce {
                 // Such a member may lose its share; then there would be nothing to check.
@@ -319,19 +371,29 @@ impl Life {
                 filters.push((filter, qos));
             }
         }
-        let asked: Vec<Filter> = filters.iter().map(|(f, qos)| Filter::new(f, *qos)).collect();
-        let packet_id = self.house.say(ClientId(client), |c| c.subscribe(&asked, None));
-        self.model.subscribing(client, packet_id, &filters, self.step);
+        let asked: Vec<Filter> = filters
+            .iter()
+            .map(|(f, qos)| Filter::new(f, *qos))
+            .collect();
+        let packet_id = self
+            .house
+            .say(ClientId(client), |c| c.subscribe(&asked, None));
+        self.model
+            .subscribing(client, packet_id, &filters, self.step);
     }
 
     fn unsubscribe(&mut self, client: usize) {
         let filter = *self.luck.pick(FILTERS);
-        let packet_id = self.house.say(ClientId(client), |c| c.unsubscribe(&[filter]));
-        self.model.unsubscribing(client, packet_id, filter, self.step);
+        let packet_id = self
+            .house
+            .say(ClientId(client), |c| c.unsubscribe(&[filter]));
+        self.model
+            .unsubscribing(client, packet_id, filter, self.step);
     }
 
     fn leave(&mut self, client: usize) {
-        self.house.say(ClientId(client), |c| c.disconnect(ReasonCode::Success));
+        self.house
+            .say(ClientId(client), |c| c.disconnect(ReasonCode::Success));
         self.cut(client);
     }
 
@@ -382,7 +444,11 @@ impl Life {
             return;
         }
         let unordered = self.personas[client].unordered;
-        let index = if unordered { self.luck.within(0..due) as usize } else { 0 };
+        let index = if unordered {
+            self.luck.within(0..due) as usize
+        } else {
+            0
+        };
         self.house.say(ClientId(client), |c| c.reply(index));
     }
 
@@ -392,7 +458,11 @@ impl Life {
         if self.luck.chance(10) {
             let jump = self.luck.within(0..600_000);
             let unix = &mut self.house.now.unix_ms;
-            *unix = if self.luck.chance(50) { *unix + jump } else { *unix - jump };
+            *unix = if self.luck.chance(50) {
+                *unix + jump
+            } else {
+                *unix - jump
+            };
         }
     }
 
@@ -409,7 +479,11 @@ impl Life {
         }
         let waiting = self.house.disk.waiting() as u64;
         let poisoned = self.house.disk.poisoned.is_some();
-        let surviving = if poisoned { 0 } else { self.luck.within(0..waiting + 1) };
+        let surviving = if poisoned {
+            0
+        } else {
+            self.luck.within(0..waiting + 1)
+        };
         self.house.crash(surviving as usize);
         self.crashes += 1;
         self.model.crashed = true;
@@ -447,15 +521,19 @@ impl Life {
                             Version::V31 => !clean_start,
                             _ => ack.session_present,
                         };
-                        self.model.connected(client, clean_start, present, self.step);
+                        self.model
+                            .connected(client, clean_start, present, self.step);
                     }
                     Said::ConnAck(ack) if ack.reason != ReasonCode::ServerUnavailable => {
-                        self.model.faults.push(format!("client {client} was refused: {ack:?}"));
+                        self.model
+                            .faults
+                            .push(format!("client {client} was refused: {ack:?}"));
                     }
                     Said::SubAck(ack) => {
                         let granted: Vec<bool> =
                             ack.reasons.iter().map(|r| !r.is_failure()).collect();
-                        self.model.subscribed(client, ack.packet_id, &granted, self.step);
+                        self.model
+                            .subscribed(client, ack.packet_id, &granted, self.step);
                     }
                     Said::UnsubAck(ack) => {
                         self.model.unsubscribed(client, ack.packet_id, self.step);
@@ -504,13 +582,17 @@ impl Life {
                 self.model.faults.push(text);
             }
             if self.model.people[client].persistent && !it.online {
-                self.model.faults.push(format!("client {client} cannot connect"));
+                self.model
+                    .faults
+                    .push(format!("client {client} cannot connect"));
             }
         }
         for (number, shard) in self.house.shards.iter().enumerate() {
             let stats = shard.stats();
             if stats.lagging > 0 {
-                self.model.faults.push(format!("shard {number} still lags: {stats:?}"));
+                self.model
+                    .faults
+                    .push(format!("shard {number} still lags: {stats:?}"));
             }
         }
         let kept = self.kept();
@@ -531,7 +613,12 @@ impl Life {
 
     /// Payloads of messages that everybody got through the journal.
     fn kept(&self) -> Vec<String> {
-        let entries = self.house.disk.batches().iter().flat_map(|batch| &batch.entries);
+        let entries = self
+            .house
+            .disk
+            .batches()
+            .iter()
+            .flat_map(|batch| &batch.entries);
         entries
             .filter_map(|(_, entry)| match &entry.record {
                 Record::Published(p) if p.audience == Audience::Everyone => {

@@ -28,7 +28,13 @@ fn random_schedules_with_crashes_keep_every_promise() {
 
 #[test]
 fn random_schedules_without_crashes_keep_every_promise() {
-    run(0..SEEDS, Chances { crashes: false, ..Chances::default() });
+    run(
+        0..SEEDS,
+        Chances {
+            crashes: false,
+            ..Chances::default()
+        },
+    );
 }
 
 #[test]
@@ -38,7 +44,10 @@ fn clients_cannot_tell_how_many_shards_there_are_nor_how_much_room() {
         assert!(expected.1.is_empty(), "seed {seed}: {:#?}", expected.1);
         for (shards, output_bytes) in [(1, 0), (1, 1), (1, 1000), (4, 0), (4, 1), (4, 1000)] {
             let found = calm_schedule(seed, shards, output_bytes, false);
-            assert_eq!(found, expected, "seed {seed}, {shards} shards, {output_bytes} bytes");
+            assert_eq!(
+                found, expected,
+                "seed {seed}, {shards} shards, {output_bytes} bytes"
+            );
         }
     }
 }

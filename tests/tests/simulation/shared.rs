@@ -7,7 +7,7 @@ fn members(house: &mut House, logins: &[Login], filter: Filter) -> Vec<ClientId>
         .iter()
         .map(|login| {
             let member = house.connect(login.clone());
-            house.subscribe(member, &[filter.clone()]);
+            house.subscribe(member, std::slice::from_ref(&filter));
             member
         })
         .collect()
@@ -225,7 +225,7 @@ fn after_suback_a_clean_member_misses_nothing_however_slowly_shards_talk() {
                 break;
             }
             house.hold_mail = false;
-            let mail = house.work().into_iter().rev().next();
+            let mail = house.work().into_iter().next_back();
             house.hold_mail = true;
             let Some(mail) = mail else { break };
             house.perform(mail, &mut None);

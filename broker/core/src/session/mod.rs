@@ -60,6 +60,8 @@ pub(crate) struct Subscription {
     pub subscription_id: Option<u32>,
     pub since: Offset,
     pub shared: bool,
+    /// Which membership of a shared subscription it is: a client may leave and join again.
+    pub membership: u64,
     /// History is being read at QoS 0, and new messages that are kept come from there until it has
     /// caught up. (At QoS 1 and 2 the session lags meanwhile.)
     pub replaying: bool,

@@ -326,6 +326,7 @@ impl Shard {
                 subscription_id: record.subscription_id,
                 since: record.since,
                 shared,
+                membership: 0,
                 replaying: false,
             });
         }

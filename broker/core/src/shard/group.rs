@@ -29,6 +29,8 @@ const PAGE_BYTES: usize = 64 * 1024;
 pub(super) struct Member {
     pub shard: ShardId,
     pub conn: ConnId,
+    /// Number of this membership, given by its shard.
+    pub membership: u64,
     pub qos: QoS,
     pub persistent: bool,
 }
@@ -317,6 +319,7 @@ impl Shard {
                 Body::GroupDeliver {
                     filter,
                     conn: member.conn,
+                    membership: member.membership,
                     assignment: number,
                     offset,
                     published: published.clone(),
@@ -479,7 +482,7 @@ impl Shard {
         now: Now,
         home: ShardId,
         filter: Arc<str>,
-        conn: ConnId,
+        (conn, membership): (ConnId, u64),
         assignment: u64,
         offset: Option<Offset>,
         published: &Arc<Published>,
@@ -491,7 +494,8 @@ impl Shard {
         let Some((_, subscription)) = session.find_subscription(&filter) else {
             return;
         };
-        if session.stage == Stage::Closing {
+        // The group hears, or has heard, that the member left, and gives the message to another.
+        if session.stage == Stage::Closing || subscription.membership != membership {
             return;
         }
         let qos = subscription.qos.min(published.message.qos);

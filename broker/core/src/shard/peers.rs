@@ -54,6 +54,7 @@ pub(super) enum Body {
     GroupDeliver {
         filter: Arc<str>,
         conn: ConnId,
+        membership: u64,
         assignment: u64,
         offset: Option<Offset>,
         published: Arc<Published>,
@@ -359,11 +360,13 @@ impl Shard {
             Body::GroupDeliver {
                 filter,
                 conn,
+                membership,
                 assignment,
                 offset,
                 published,
             } => {
-                self.deliver_shared(now, from, filter, conn, assignment, offset, &published);
+                let member = (conn, membership);
+                self.deliver_shared(now, from, filter, member, assignment, offset, &published);
             }
             Body::GroupRefuse {
                 filter,

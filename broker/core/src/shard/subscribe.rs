@@ -110,6 +110,7 @@ impl Shard {
                 subscription_id,
                 since: self.position,
                 shared,
+                membership: 0,
                 replaying: replay.is_some() && filter.qos == QoS::AtMostOnce,
             },
             replay,
@@ -191,14 +192,18 @@ impl Shard {
     pub(super) fn add_subscription(
         &mut self,
         conn: ConnId,
-        subscription: Subscription,
+        mut subscription: Subscription,
         ticket: u64,
     ) -> Option<u32> {
         let session = self.sessions.get_mut(conn)?;
         let filter = subscription.filter.clone();
+        subscription.membership = session
+            .find_subscription(&filter)
+            .map_or(ticket, |(_, old)| old.membership);
         let member = subscription.shared.then_some(Member {
             shard: self.options.id,
             conn,
+            membership: subscription.membership,
             qos: subscription.qos,
             persistent: session.persistent,
         });
