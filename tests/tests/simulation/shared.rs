@@ -299,3 +299,84 @@ fn a_group_survives_a_crash() {
         assert_eq!(all, (0..10).collect::<Vec<_>>());
     }
 }
+
+/// Seed 973: the group's last position was still on its way to the journal when its member came
+/// back, and State knew only an older one: what was done began again.
+#[test]
+fn a_group_that_opens_again_at_once_goes_on_where_it_was() {
+    for group in 0..8 {
+        let mut house = House::new(Setup::shards(4));
+        let login = Login::v5("a").persistent();
+        let filter = Filter::qos2(&format!("$share/g{group}/t"));
+        let member = members(&mut house, &[login.clone()], filter)[0];
+        let bob = house.connect(Login::v5("bob"));
+        for n in 0..5 {
+            house.publish(bob, Post::qos2("t", &n.to_string()));
+        }
+        house.hold_mail = true;
+        house.cut(member);
+        house.dial(member, login);
+        house.settle();
+        house.hold_commits = true;
+        house.hold_mail = false;
+        house.settle();
+        house.hold_commits = false;
+        house.settle();
+        house.publish(bob, Post::qos2("t", "5"));
+        assert_eq!(
+            house.take_payloads(member),
+            ["0", "1", "2", "3", "4", "5"],
+            "group {group}"
+        );
+    }
+}
+
+/// Seed 241320: a message on its way to a member that left came to the same member when it had
+/// joined again, and from the group once more.
+#[test]
+fn a_message_for_an_earlier_membership_is_not_for_the_next_one() {
+    for group in 0..8 {
+        let mut house = House::new(Setup::shards(4));
+        let filter = format!("$share/g{group}/t");
+        let logins = [Login::v5("a").persistent(), Login::v5("b").persistent()];
+        let members = members(&mut house, &logins, Filter::qos2(&filter));
+        let bob = house.connect(Login::v5("bob"));
+        house.hold_mail = true;
+        for n in 0..4 {
+            house.publish(bob, Post::qos2("t", &n.to_string()));
+        }
+        house.tell(members[0], |c| c.unsubscribe(&[&filter]));
+        house.tell(members[0], |c| c.subscribe(&[Filter::qos2(&filter)], None));
+        house.hold_mail = false;
+        house.settle();
+        let all: Vec<String> = members
+            .iter()
+            .flat_map(|m| house.take_payloads(*m))
+            .collect();
+        assert_eq!(sorted(all), [0, 1, 2, 3], "group {group}");
+    }
+}
+
+/// Seed 4529: a late acknowledgement of a message from before the group closed was taken for one of
+/// the same number from after it opened again.
+#[test]
+fn a_late_acknowledgement_of_a_shared_message_acknowledges_no_other() {
+    let mut house = House::new(Setup::default());
+    let first = house.connect(Login::v5("first"));
+    let bob = house.connect(Login::v5("bob"));
+    house.subscribe(first, &[Filter::qos1("$share/g/kept/t")]);
+    house.clients[first.0].auto_ack = false;
+    house.publish(bob, Post::qos1("kept/t", "old"));
+    house.tell(first, |c| c.unsubscribe(&["$share/g/kept/t"]));
+    let login = Login::v5("second").persistent();
+    let second = house.connect(login.clone());
+    house.subscribe(second, &[Filter::qos1("$share/g/kept/t")]);
+    house.clients[second.0].auto_ack = false;
+    house.publish(bob, Post::qos1("kept/t", "new"));
+    house.tell(first, |c| c.reply_all());
+    house.drop_line(second);
+    house.clients[second.0].auto_ack = true;
+    house.take_payloads(second);
+    house.reconnect(second, login);
+    assert_eq!(house.take_payloads(second), ["new"]);
+}
