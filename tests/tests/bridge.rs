@@ -140,7 +140,7 @@ fn carry_under_load(
     });
     let there = collect(peer, "peer-reader", out);
     let here = collect(home.tcp(), "home-reader", inward);
-    println!("doubled: {} out, {} in", doubles(&there), doubles(&here));
+    eprintln!("doubled: {} out, {} in", doubles(&there), doubles(&here));
 }
 
 /// Some messages to nobody: time that passes with the load and not with a clock.
@@ -271,7 +271,7 @@ fn a_mosquitto_that_is_restarted_under_load_gets_and_gives_everything_under_othe
     });
     let there = collect(peer, "peer-reader", "site/up/x");
     let here = collect(home.tcp(), "home-reader", "from/down/x");
-    println!("doubled: {} out, {} in", doubles(&there), doubles(&here));
+    eprintln!("doubled: {} out, {} in", doubles(&there), doubles(&here));
 }
 
 /// Waits until `$SYS` says this of the link.
