@@ -10,9 +10,10 @@
 #
 # That the copy is worth anything is seen with a broker that acknowledges before it syncs:
 #
-#   SETTINGS='journal.durability=interval journal.interval_ms=60000' sudo -E tests/power-cut.sh 3
+#   SETTINGS='journal.durability=interval journal.interval_ms=60000 journal.segment_bytes=67108864' \
+#       sudo -E tests/power-cut.sh 3
 #
-# loses messages and prints "0 of 3".
+# loses messages and prints "0 of 3". (Small segments would be synced when they are full.)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

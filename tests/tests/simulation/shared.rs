@@ -308,7 +308,7 @@ fn a_group_that_opens_again_at_once_goes_on_where_it_was() {
         let mut house = House::new(Setup::shards(4));
         let login = Login::v5("a").persistent();
         let filter = Filter::qos2(&format!("$share/g{group}/t"));
-        let member = members(&mut house, &[login.clone()], filter)[0];
+        let member = members(&mut house, std::slice::from_ref(&login), filter)[0];
         let bob = house.connect(Login::v5("bob"));
         for n in 0..5 {
             house.publish(bob, Post::qos2("t", &n.to_string()));
