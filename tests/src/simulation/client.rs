@@ -79,10 +79,15 @@ pub struct Client {
     broker_receive_maximum: u16,
     /// QoS 2 messages that came and were not released.
     held: HashMap<u16, String>,
+    /// Packet Identifiers of SUBSCRIBEs and UNSUBSCRIBEs that were not answered.
+    asked: Vec<u16>,
     /// Deliveries on this connection that are not acknowledged.
     open: BTreeMap<u16, String>,
     aliases: HashMap<u16, String>,
 }
+
+/// After about so many Packet Identifiers the first comes again.
+const SOON: u16 = 12;
 
 impl Client {
     /// A client that never was connected.
@@ -108,6 +113,7 @@ impl Client {
             next_packet_id: 0,
             broker_receive_maximum: u16::MAX,
             held: HashMap::new(),
+            asked: Vec::new(),
             open: BTreeMap::new(),
             aliases: HashMap::new(),
         }
@@ -146,6 +152,7 @@ impl Client {
         self.inbox.clear();
         self.outbox.clear();
         self.replies.clear();
+        self.asked.clear();
         self.open.clear();
         self.aliases.clear();
     }
@@ -155,16 +162,15 @@ impl Client {
         encode(self.login.version, packet, &mut self.outbox);
     }
 
-    /// A Packet Identifier that is not in use.
+    /// A Packet Identifier that is not in use. It comes round soon, so that what the broker
+    /// remembers too long is found.
     pub fn packet_id(&mut self) -> u16 {
+        let limit = SOON + (self.sent.len() + self.asked.len()) as u16;
         loop {
-            self.next_packet_id = self.next_packet_id.checked_add(1).unwrap_or(1);
-            if self
-                .sent
-                .iter()
-                .all(|sent| sent.packet_id != self.next_packet_id)
-            {
-                return self.next_packet_id;
+            self.next_packet_id = self.next_packet_id % limit + 1;
+            let id = self.next_packet_id;
+            if !self.asked.contains(&id) && self.sent.iter().all(|sent| sent.packet_id != id) {
+                return id;
             }
         }
     }
@@ -215,6 +221,7 @@ impl Client {
     /// Sends SUBSCRIBE; gives its Packet Identifier.
     pub fn subscribe(&mut self, filters: &[Filter], subscription_id: Option<u32>) -> u16 {
         let packet_id = self.packet_id();
+        self.asked.push(packet_id);
         self.send(&Packet::Subscribe(Subscribe {
             packet_id,
             subscription_id,
@@ -227,6 +234,7 @@ impl Client {
     /// Sends UNSUBSCRIBE; gives its Packet Identifier.
     pub fn unsubscribe(&mut self, filters: &[&str]) -> u16 {
         let packet_id = self.packet_id();
+        self.asked.push(packet_id);
         self.send(&Packet::Unsubscribe(Unsubscribe {
             packet_id,
             filters: filters.iter().map(|f| (*f).to_owned()).collect(),
@@ -340,6 +348,8 @@ impl Client {
                 self.resume_session(present);
             }
             Said::Disconnect(_) => self.dismissed = true,
+            Said::SubAck(ack) => self.asked.retain(|id| *id != ack.packet_id),
+            Said::UnsubAck(ack) => self.asked.retain(|id| *id != ack.packet_id),
             Said::PubAck(ack) => self.finish(ack, QoS::AtLeastOnce),
             Said::PubRec(ack) => self.handle_pubrec(ack),
             Said::PubComp(ack) => self.finish(ack, QoS::ExactlyOnce),

@@ -154,8 +154,7 @@ impl Model {
     pub fn connecting(&mut self, client: usize, clean_start: bool, at: Step) {
         let person = &mut self.people[client];
         person.connections += 1;
-        // A session that may have expired: if the next CONNACK is lost, who knows which one it is?
-        if clean_start || person.may_expire {
+        if clean_start {
             person.begin_life(at);
         }
         if !person.persistent {

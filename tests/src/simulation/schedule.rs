@@ -52,13 +52,14 @@ pub struct Outcome {
     pub crashes: usize,
 }
 
-/// Topics of the schedules.
+/// Topics of the schedules; each uses a few of them.
 const TOPICS: &[&str] = &[
-    "a/0",
     "a/0",
     "a/1",
     "b",
-    "b",
+    "b/0",
+    "c",
+    "c/0",
     "kept/0",
     "kept/1",
     "room/x/u0",
@@ -66,17 +67,19 @@ const TOPICS: &[&str] = &[
     "secret/c1",
     "kept-secret/c2",
     "s/x",
-    "s/x",
     "s/y",
+    "t/x",
+    "s/x",
 ];
 
-/// Filters of the schedules. Only `$share` reaches `s/...`.
+/// Filters of the schedules; each uses a few of them. Only `$share` reaches `s/...` and `t/...`.
 const FILTERS: &[&str] = &[
     "a/+",
     "a/#",
     "a/0",
     "b",
-    "b",
+    "b/#",
+    "c",
     "+/0/#",
     "kept/#",
     "kept/0",
@@ -85,6 +88,7 @@ const FILTERS: &[&str] = &[
     "secret/c1",
     "kept-secret/#",
     "$share/g/s/+",
+    "$share/h/t/#",
     "$share/g/s/+",
     "$replay/last/5/kept/1",
     "$replay/seq/2/kept/1",
@@ -122,6 +126,8 @@ struct Persona {
     arrivals: usize,
     acknowledged: usize,
     repeated: usize,
+    /// CONNACK did not come since the last CONNECT.
+    unconfirmed: bool,
 }
 
 struct Life {
@@ -131,6 +137,10 @@ struct Life {
     model: Model,
     personas: Vec<Persona>,
     weights: [u64; 6],
+    topics: Vec<&'static str>,
+    filters: Vec<&'static str>,
+    /// Of a hundred clients, those that keep their session.
+    persistent: u64,
     step: u64,
     published: u64,
     crashes: usize,
@@ -158,6 +168,13 @@ impl Life {
         };
         let mut weight = || *luck.pick(&[1, 4, 20]);
         let weights = std::array::from_fn(|_| weight());
+        let mut some = |all: &[&'static str]| {
+            (0..luck.within(3..12))
+                .map(|_| *luck.pick(all))
+                .collect::<Vec<_>>()
+        };
+        let (topics, filters) = (some(TOPICS), some(FILTERS));
+        let persistent = *luck.pick(&[10, 40, 65, 90]);
         let mut life = Self {
             house: House::new(setup),
             luck,
@@ -165,6 +182,9 @@ impl Life {
             model: Model::default(),
             personas: Vec::new(),
             weights,
+            topics,
+            filters,
+            persistent,
             step: 1,
             published: 0,
             crashes: 0,
@@ -180,7 +200,7 @@ impl Life {
         let luck = &mut self.luck;
         let name = format!("c{number}");
         let version = *luck.pick(&[Version::V31, Version::V311, Version::V5, Version::V5]);
-        let persistent = luck.chance(65);
+        let persistent = luck.chance(self.persistent);
         let may_expire = persistent && version == Version::V5 && luck.chance(15);
         let mut login = Login {
             version,
@@ -206,6 +226,7 @@ impl Life {
             arrivals: 0,
             acknowledged: 0,
             repeated: 0,
+            unconfirmed: false,
         });
         self.model
             .people
@@ -338,7 +359,7 @@ impl Life {
 
     fn publish(&mut self, client: usize) {
         for _ in 0..self.luck.magnitude(1..8) {
-            let topic = *self.luck.pick(TOPICS);
+            let topic = *self.luck.pick(&self.topics);
             self.published += 1;
             let payload = format!("p{client}-{}", self.published);
             let qos = *self
@@ -362,7 +383,7 @@ impl Life {
             let mut qos = *self
                 .luck
                 .pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
-            let filter = (*self.luck.pick(FILTERS)).to_owned();
+            let filter = (*self.luck.pick(&self.filters)).to_owned();
             if filter.starts_with("$share") && qos == QoS::AtMostOnce {
                 // Such a member may lose its share; then there would be nothing to check.
                 qos = QoS::AtLeastOnce;
@@ -383,7 +404,7 @@ impl Life {
     }
 
     fn unsubscribe(&mut self, client: usize) {
-        let filter = *self.luck.pick(FILTERS);
+        let filter = *self.luck.pick(&self.filters);
         let packet_id = self
             .house
             .say(ClientId(client), |c| c.unsubscribe(&[filter]));
@@ -413,7 +434,7 @@ impl Life {
         }
         if self.luck.chance(10) {
             self.published += 1;
-            let topic = *self.luck.pick(TOPICS);
+            let topic = *self.luck.pick(&self.topics);
             let will = Post::qos1(topic, &format!("will{client}-{}", self.published));
             login = login.will(will, *self.luck.pick(&[0, 1, 10]));
         }
@@ -425,9 +446,12 @@ impl Life {
         }
     }
 
-    fn connect(&mut self, client: usize, login: Login) {
-        if self.model.people[client].may_expire {
-            self.house.clients[client].forget();
+    fn connect(&mut self, client: usize, mut login: Login) {
+        // A session that may have expired: if the last CONNACK was lost, who knows whether the next
+        // one speaks of the old session or of a new one? A prudent client begins anew.
+        let unconfirmed = std::mem::replace(&mut self.personas[client].unconfirmed, true);
+        if self.model.people[client].may_expire && unconfirmed {
+            login.clean_start = true;
         }
         self.model.connecting(client, login.clean_start, self.step);
         self.house.dial(ClientId(client), login);
@@ -521,6 +545,7 @@ impl Life {
                             Version::V31 => !clean_start,
                             _ => ack.session_present,
                         };
+                        persona.unconfirmed = false;
                         self.model
                             .connected(client, clean_start, present, self.step);
                     }
