@@ -269,12 +269,11 @@ impl Publisher {
         let result = loop {
             let answered = match next {
                 Ok(None) => break Ok(()),
-                Ok(Some(frame)) => self.answer(client, &frame.packet()),
+                Ok(Some(frame)) => self.answer(client, &frame.packet(), &mut acked),
                 Err(error) => Err(error),
             };
-            match answered {
-                Ok(is_new) => acked += u64::from(is_new),
-                Err(error) => break Err(error),
+            if answered.is_err() {
+                break answered;
             }
             next = client.try_received();
         };
@@ -284,8 +283,13 @@ impl Publisher {
         result
     }
 
-    /// True if a message is acknowledged by it for the first time.
-    fn answer(&mut self, client: &mut RawClient, packet: &Packet<'_>) -> Result<bool, ClientError> {
+    /// Counts a message that is acknowledged by it for the first time.
+    fn answer(
+        &mut self,
+        client: &mut RawClient,
+        packet: &Packet<'_>,
+        acked: &mut u64,
+    ) -> Result<(), ClientError> {
         let (Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubComp(ack)) = packet else {
             return Err(ClientError::Transport(format!("unexpected {packet:?}")));
         };
@@ -301,19 +305,19 @@ impl Publisher {
         }
         match (packet, self.qos) {
             (Packet::PubAck(_), QoS::AtLeastOnce) => {
+                *acked += 1;
                 self.in_flight.remove(at);
-                Ok(true)
+                Ok(())
             }
             (Packet::PubRec(_), QoS::ExactlyOnce) => {
-                let is_new = !exchange.received;
+                *acked += u64::from(!exchange.received);
                 exchange.received = true;
                 let ack = Ack::new(exchange.packet_id, ReasonCode::Success);
-                client.try_send(&Packet::PubRel(ack))?;
-                Ok(is_new)
+                client.try_send(&Packet::PubRel(ack))
             }
             (Packet::PubComp(_), QoS::ExactlyOnce) if exchange.received => {
                 self.in_flight.remove(at);
-                Ok(false)
+                Ok(())
             }
             _ => Err(wrong("out of order")),
         }

@@ -119,7 +119,9 @@ impl Subscriber {
             )));
         }
         let packets = self.random.magnitude(1..VISIT_PACKETS);
-        let hold = self.random.within(0..HELD_ACKS) as usize;
+        // With its whole window held back it would wait for messages, and they for it.
+        let window = self.receive_maximum.map_or(HELD_ACKS, u64::from);
+        let hold = self.random.within(0..HELD_ACKS.min(window)) as usize;
         let mut held = Vec::new();
         let mut taken = 0;
         loop {
