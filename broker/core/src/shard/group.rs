@@ -251,7 +251,6 @@ impl Shard {
         if !waits && self.assign(key, offset, published) {
             return;
         }
-        let position = self.position;
         let Some(group) = self.groups.by_key.get_mut(&key) else {
             return;
         };
@@ -261,21 +260,28 @@ impl Shard {
             }
             Some(_) => {}
             None if published.message.qos == QoS::AtMostOnce => self.stats.dropped_output_full += 1,
-            None => {
-                if group.reading == Reading::Live {
-                    group.reading = Reading::Lagging(position);
-                }
-                group.spills += 1;
-                let name = group.filter.clone();
-                let bytes = append_cost(published);
-                let pending = Pending::GroupSpilled {
-                    filter: name.clone(),
-                    bytes,
-                };
-                self.append_message(only_for(published, vec![name]), pending);
-            }
+            None => self.spill_for_group(key, published),
         }
         self.wake_group(key);
+    }
+
+    /// Puts a message into the journal for a group that has no member for it now.
+    fn spill_for_group(&mut self, key: u32, published: &Arc<Published>) {
+        let position = self.position;
+        let Some(group) = self.groups.by_key.get_mut(&key) else {
+            return;
+        };
+        if group.reading == Reading::Live {
+            group.reading = Reading::Lagging(position);
+        }
+        group.spills += 1;
+        let name = group.filter.clone();
+        let bytes = append_cost(published);
+        let pending = Pending::GroupSpilled {
+            filter: name.clone(),
+            bytes,
+        };
+        self.append_message(only_for(published, vec![name]), pending);
     }
 
     pub(super) fn group_spill_committed(&mut self, filter: &str) {
@@ -299,10 +305,14 @@ impl Shard {
                 continue;
             };
             let member = seat.member;
+            let qos = member.qos.min(published.message.qos);
+            if member.persistent && qos == QoS::ExactlyOnce && offset.is_none() {
+                // A QoS 2 exchange of a session with a record must be in the journal.
+                continue;
+            }
             group.next_seat = (index + 1) % count;
             let number = self.groups.next_assignment;
             self.groups.next_assignment += 1;
-            let qos = member.qos.min(published.message.qos);
             if qos != QoS::AtMostOnce {
                 let assignment = Assignment {
                     shard: member.shard,
@@ -364,12 +374,17 @@ impl Shard {
         while let Some(group) = self.groups.by_key.get_mut(&key)
             && let Some((offset, published)) = group.returned.pop_front()
         {
-            if !self.assign(key, offset, &published) {
-                if let Some(group) = self.groups.by_key.get_mut(&key) {
-                    group.returned.push_front((offset, published));
-                }
-                return;
+            if self.assign(key, offset, &published) {
+                continue;
             }
+            if offset.is_none() {
+                self.spill_for_group(key, &published);
+                continue;
+            }
+            if let Some(group) = self.groups.by_key.get_mut(&key) {
+                group.returned.push_front((offset, published));
+            }
+            return;
         }
     }
 
