@@ -247,6 +247,10 @@ impl Model {
 
     /// A client sends UNSUBSCRIBE for a filter.
     pub fn unsubscribing(&mut self, client: usize, packet_id: u16, filter: &str, at: Step) {
+        // An earlier request with this identifier was never answered.
+        for subscription in &mut self.people[client].subscriptions {
+            subscription.removal = subscription.removal.filter(|id| *id != packet_id);
+        }
         for subscription in self.people[client].on_filter(filter) {
             subscription.sure_until.get_or_insert(at);
             subscription.removal = Some(packet_id);
