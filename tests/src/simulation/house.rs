@@ -599,8 +599,16 @@ impl House {
         ClientId(self.clients.len() - 1)
     }
 
-    /// A client opens a connection and sends CONNECT. An earlier one stays open, unread.
+    /// A client opens a connection and sends CONNECT. An earlier one stays open, unread; but a
+    /// CONNECT that the broker has not seen is lost, for it would come after the newer one.
     pub fn dial(&mut self, client: ClientId, login: Login) {
+        if let Some(old) = self.clients[client.0].line
+            && self.lines[old].conn.is_none()
+        {
+            self.lines[old].up.clear();
+            self.lines[old].unused.clear();
+            self.lines[old].client_gone = true;
+        }
         self.lines.push(Line::new());
         let line = self.lines.len() - 1;
         self.open_lines.push(line);

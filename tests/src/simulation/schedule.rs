@@ -447,12 +447,13 @@ impl Life {
     }
 
     fn connect(&mut self, client: usize, mut login: Login) {
-        // A session that may have expired: if the last CONNACK was lost, who knows whether the next
-        // one speaks of the old session or of a new one? A prudent client begins anew.
+        // The session may have expired, or ended with a Clean Start: if that CONNACK was lost, who
+        // knows whether the next one speaks of the old session or of a new one? A prudent client
+        // begins anew.
         let unconfirmed = std::mem::replace(&mut self.personas[client].unconfirmed, true);
-        if self.model.people[client].may_expire && unconfirmed {
-            login.clean_start = true;
-        }
+        let doubtful =
+            self.model.people[client].may_expire || self.house.clients[client].login.clean_start;
+        login.clean_start |= unconfirmed && doubtful;
         self.model.connecting(client, login.clean_start, self.step);
         self.house.dial(ClientId(client), login);
     }
