@@ -409,3 +409,16 @@ fn a_full_disk_ends_acknowledgements_and_turns_readiness_red_and_a_restart_recov
     }
     drop(broker);
 }
+
+#[test]
+fn a_data_directory_whose_journal_is_gone_is_refused_instead_of_begun_anew() {
+    let mut broker = TidingsProcess::start();
+    assert!(broker.terminate().success());
+    std::fs::remove_dir_all(broker.data_dir().join("journal")).expect("the journal");
+    let refused = TidingsOptions::new()
+        .data_dir(broker.data_dir())
+        .run_to_the_end();
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("has a state but no journal"), "{said}");
+}

@@ -96,6 +96,15 @@ pub enum StoreError {
         /// What the system says.
         source: io::Error,
     },
+    /// There is a view of a journal, but no journal: to begin anew without a word would lose it.
+    #[error(
+        "{path} has a state but no journal, which holds the messages: put its journal/ back, or move \
+         state/ and snapshots/ away to begin with nothing"
+    )]
+    JournalGone {
+        /// The data directory.
+        path: PathBuf,
+    },
     /// The journal is in use, damaged, or of another version.
     #[error(transparent)]
     Journal(#[from] segments::OpenError),
@@ -155,6 +164,11 @@ impl Store {
             path: data_dir.clone(),
             source,
         };
+        if data_dir.join("state").exists() && !journal_folder(data_dir).join("meta").exists() {
+            return Err(StoreError::JournalGone {
+                path: data_dir.clone(),
+            });
+        }
         let fs = Arc::new(RealFs::new(journal_folder(data_dir)).map_err(folder)?);
         let known: Arc<OnceLock<Arc<SledState>>> = Arc::default();
         let heads = known.clone();

@@ -174,10 +174,17 @@ impl Peer {
             }],
         });
         self.send(&encode(self.version, &subscribe));
-        let is_granted = self.packet(|packet| match packet {
-            Packet::SubAck(suback) => !suback.reasons[0].is_failure(),
-            other => panic!("no SUBACK: {other:?}"),
-        });
+        // A live message may come before SUBACK (§3.8.4).
+        let is_granted = loop {
+            let answer = self.packet(|packet| match packet {
+                Packet::SubAck(suback) => Some(!suback.reasons[0].is_failure()),
+                Packet::Publish(_) => None,
+                other => panic!("no SUBACK: {other:?}"),
+            });
+            if let Some(is_granted) = answer.expect("the connection stays") {
+                break Some(is_granted);
+            }
+        };
         assert_eq!(is_granted, Some(true));
     }
 
