@@ -513,7 +513,11 @@ impl Shard {
         if session.stage == Stage::Closing || subscription.membership != membership {
             return;
         }
-        let qos = subscription.qos.min(published.message.qos);
+        let mut qos = subscription.qos.min(published.message.qos);
+        if session.persistent && offset.is_none() {
+            // The group chose it at QoS 1; the filter was raised meanwhile.
+            qos = qos.min(QoS::AtLeastOnce);
+        }
         let retain = subscription.retain_as_published && published.message.retain;
         let ids: Vec<u32> = subscription.subscription_id.into_iter().collect();
         let offered = if !allowed {
