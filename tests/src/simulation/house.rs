@@ -602,12 +602,8 @@ impl House {
     /// A client opens a connection and sends CONNECT. An earlier one stays open, unread; but a
     /// CONNECT that the broker has not seen is lost, for it would come after the newer one.
     pub fn dial(&mut self, client: ClientId, login: Login) {
-        if let Some(old) = self.clients[client.0].line
-            && self.lines[old].conn.is_none()
-        {
-            self.lines[old].up.clear();
-            self.lines[old].unused.clear();
-            self.lines[old].client_gone = true;
+        if let Some(old) = self.clients[client.0].line {
+            self.give_up_unheard(old);
         }
         self.lines.push(Line::new());
         let line = self.lines.len() - 1;
@@ -622,11 +618,21 @@ impl House {
         self.deliver_output(client.0);
     }
 
+    fn give_up_unheard(&mut self, line: usize) {
+        let line = &mut self.lines[line];
+        if line.conn.is_none() {
+            line.up.clear();
+            line.unused.clear();
+            line.client_gone = true;
+        }
+    }
+
     /// A client's network connection ends without DISCONNECT.
     pub fn cut(&mut self, client: ClientId) {
         if let Some(line) = self.clients[client.0].line {
             self.trace(|| format!("{} is cut off", self.clients[client.0].login.client_id));
             self.lines[line].client_gone = true;
+            self.give_up_unheard(line);
             self.clients[client.0].lose_connection();
         }
     }

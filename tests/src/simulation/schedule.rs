@@ -581,8 +581,10 @@ impl Life {
             client.reading = true;
             client.auto_ack = true;
         }
-        for line in &mut self.house.lines {
+        for (number, line) in self.house.lines.iter_mut().enumerate() {
             line.capacity = usize::MAX;
+            // Connections that their client has given up end at last.
+            line.client_gone |= self.house.clients.iter().all(|c| c.line != Some(number));
         }
         if self.house.disk.poisoned.is_some() || self.chances.crashes && self.luck.chance(30) {
             self.house.crash(0);
