@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use tidings_core::codec::{ReasonCode, Version};
@@ -366,8 +367,9 @@ fn a_full_disk_ends_acknowledgements_and_turns_readiness_red_and_a_restart_recov
     client.disconnect();
 
     let mut publisher = RawClient::connect(broker.tcp(), &clean(Version::V5, "full-publisher"));
+    // Where the disk is full there is a DISCONNECT for what comes, and silence for what is under way.
+    publisher.set_deadline(Duration::from_secs(10));
     let mut last = 0;
-    // Where the disk is full there is a DISCONNECT, or an end, but no acknowledgement.
     let ended = try_publish(
         &mut publisher,
         "full/numbers",
