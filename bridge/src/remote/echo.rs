@@ -5,8 +5,8 @@
 //! one ours and one another client's, it does not matter which is taken for the echo, one remains.
 //!
 //! Where it can err, it errs to a duplicate and never to a loss: what is expected is forgotten
-//! after [`EXPECTED_FOR`], when the connection ends, and not even noted above [`MAX_EXPECTED`]. A
-//! duplicate that got in that way is not sent out again, because our own side has No Local.
+//! after [`EXPECTED_FOR`], and not even noted above [`MAX_EXPECTED`]. A duplicate that got in that
+//! way is not sent out again, because it is marked with the peer it came from (`hops`).
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};

@@ -4,19 +4,45 @@
 //! are for.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tidings_core::codec::{
     Ack, Connect, ConnectProperties, Disconnect, Outgoing, Packet, ReasonCode, RetainHandling,
-    Subscribe, SubscribeFilter, Version, decode, encode, encode_publish,
+    Subscribe, SubscribeFilter, Version, decode, encode, encode_publish, publish_len,
 };
 use tidings_core::message::{MessageProperties, QoS};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::time::{Instant, sleep_until};
 
 use super::mapping::Route;
 
 /// Larger packets than any setting allows do not come from our own broker.
 const MAX_PACKET_BYTES: usize = 268_435_460;
+
+/// What the receiver of a message made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It has the message.
+    Accepted,
+    /// It will never take this message.
+    Refused,
+    /// It cannot take the message now: the same may be accepted later.
+    NotNow,
+}
+
+impl Outcome {
+    const fn of(reason: ReasonCode) -> Self {
+        match reason {
+            ReasonCode::UnspecifiedError
+            | ReasonCode::ImplementationSpecificError
+            | ReasonCode::PacketIdentifierInUse
+            | ReasonCode::QuotaExceeded => Self::NotNow,
+            reason if reason.is_failure() => Self::Refused,
+            _ => Self::Accepted,
+        }
+    }
+}
 
 /// A message, from one side for the other.
 #[derive(Clone, Debug)]
@@ -26,6 +52,30 @@ pub(super) struct Carried {
     pub qos: QoS,
     pub retain: bool,
     pub properties: Option<Box<MessageProperties>>,
+}
+
+impl Carried {
+    /// As a PUBLISH, with the Packet Identifier not 0 at QoS 1 and 2.
+    fn outgoing(&self, packet_id: u16) -> Outgoing<'_> {
+        Outgoing {
+            topic: &self.topic,
+            payload: &self.payload,
+            qos: self.qos,
+            dup: false,
+            retain: self.retain,
+            packet_id,
+            properties: self.properties.as_deref(),
+            message_expiry_s: self.properties.as_ref().and_then(|p| p.message_expiry_s),
+            topic_alias: None,
+            subscription_ids: &[],
+            extra_user: &[],
+        }
+    }
+
+    /// Length of the whole packet in bytes.
+    pub fn packet_len(&self, version: Version) -> usize {
+        publish_len(version, &self.outgoing(1))
+    }
 }
 
 /// What our broker says.
@@ -38,10 +88,14 @@ pub(super) enum Said {
     /// PUBACK, or a PUBREC that ends the exchange: stored, or refused.
     Acked {
         packet_id: u16,
-        accepted: bool,
+        outcome: Outcome,
     },
     /// PUBREC: stored; PUBREL is to follow.
     Received {
+        packet_id: u16,
+    },
+    /// PUBCOMP.
+    Completed {
         packet_id: u16,
     },
     Release {
@@ -66,6 +120,13 @@ pub(super) struct Local {
     stream: DuplexStream,
     buffer: BytesMut,
     used: usize,
+    /// Most messages of ours at QoS 1 and 2 that it takes at once.
+    receive_maximum: u16,
+    /// Largest packet that it takes, bytes.
+    maximum_packet_bytes: u32,
+    /// How often it wants to hear from us.
+    ping_every: Option<Duration>,
+    ping_at: Option<Instant>,
 }
 
 impl Local {
@@ -74,6 +135,10 @@ impl Local {
             stream,
             buffer: BytesMut::new(),
             used: 0,
+            receive_maximum: u16::MAX,
+            maximum_packet_bytes: u32::MAX,
+            ping_every: None,
+            ping_at: None,
         };
         let connect = Connect {
             version: Version::V5,
@@ -107,9 +172,41 @@ impl Local {
                 let text = format!("our own broker refused the link: {:?}", ack.reason);
                 return Err(io::Error::other(text));
             }
+            let given = ack.properties;
             local.used = used;
+            local.receive_maximum = given.receive_maximum.unwrap_or(u16::MAX);
+            local.maximum_packet_bytes = given.maximum_packet_size.unwrap_or(u32::MAX);
+            // Twice as often as needed: a ping may have to wait behind a large message.
+            let keep_alive_s = given.server_keep_alive_s.filter(|&s| s > 0).map(u64::from);
+            local.ping_every = keep_alive_s.map(|s| Duration::from_secs(s) / 2);
+            local.ping_at = local.ping_every.map(|every| Instant::now() + every);
             return Ok(local);
         }
+    }
+
+    pub fn receive_maximum(&self) -> usize {
+        usize::from(self.receive_maximum)
+    }
+
+    pub fn maximum_packet_bytes(&self) -> usize {
+        self.maximum_packet_bytes as usize
+    }
+
+    /// Waits until [`Local::ping`] is to be called, for ever if our broker wants no Keep Alive.
+    /// Cancel-safe.
+    pub fn ping_due(&self) -> impl Future<Output = ()> + use<> {
+        let at = self.ping_at;
+        async move {
+            match at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    pub async fn ping(&mut self) -> io::Result<()> {
+        self.ping_at = self.ping_every.map(|every| Instant::now() + every);
+        self.send(&Packet::PingReq).await
     }
 
     /// Asks for what is to go out, with No Local and the RETAIN flag as it was published.
@@ -135,20 +232,7 @@ impl Local {
 
     pub async fn publish(&mut self, packet_id: u16, message: &Carried) -> io::Result<()> {
         let mut bytes = Vec::new();
-        let outgoing = Outgoing {
-            topic: &message.topic,
-            payload: &message.payload,
-            qos: message.qos,
-            dup: false,
-            retain: message.retain,
-            packet_id,
-            properties: message.properties.as_deref(),
-            message_expiry_s: message.properties.as_ref().and_then(|p| p.message_expiry_s),
-            topic_alias: None,
-            subscription_ids: &[],
-            extra_user: &[],
-        };
-        encode_publish(Version::V5, &outgoing, &mut bytes);
+        encode_publish(Version::V5, &message.outgoing(packet_id), &mut bytes);
         self.stream.write_all(&bytes).await
     }
 
@@ -230,13 +314,16 @@ fn said(packet: Packet<'_>) -> io::Result<Said> {
         },
         Packet::PubAck(ack) => Said::Acked {
             packet_id: ack.packet_id,
-            accepted: !ack.reason.is_failure(),
+            outcome: Outcome::of(ack.reason),
         },
         Packet::PubRec(ack) if ack.reason.is_failure() => Said::Acked {
             packet_id: ack.packet_id,
-            accepted: false,
+            outcome: Outcome::of(ack.reason),
         },
         Packet::PubRec(ack) => Said::Received {
+            packet_id: ack.packet_id,
+        },
+        Packet::PubComp(ack) => Said::Completed {
             packet_id: ack.packet_id,
         },
         Packet::PubRel(ack) => Said::Release {

@@ -4,18 +4,20 @@
 //! never mix with those of the next. The client library's loop runs in a task of its own, because
 //! waiting for it must not be given up half-way; what happens comes through a bounded channel.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use rumqttc::v5::mqttbytes as v5bytes;
 use rumqttc::{Transport, v5};
-use tidings_core::message::{MessageProperties, QoS};
+use tidings_core::message::QoS;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::local::Carried;
-use super::mapping::Route;
-use super::options::{Address, LinkOptions, Protocol};
+use super::local::{Carried, Outcome};
+use super::mapping::{Route, Routes};
+use super::options::{Address, LinkOptions, MAX_WINDOW, Protocol};
+use super::translate::{
+    from_v5, puback_outcome, pubrec_outcome, qos_from_v4, qos_from_v5, qos_v4, qos_v5, to_v5,
+};
 
 /// Requests to the client library that wait for the socket: publishes are bounded by the window,
 /// acknowledgements by what the peer has open.
@@ -26,10 +28,59 @@ const EVENTS: usize = 64;
 const CONNECT_TIMEOUT_S: u64 = 10;
 /// How long the peer keeps a session for us, seconds: as long as MQTT can say.
 const SESSION_EXPIRY_S: u32 = u32::MAX;
+/// Packet Identifiers that the client library uses in turn, four times the largest window: an
+/// exchange that takes longer than others (QoS 2 among QoS 1) is seldom waited for.
+const PACKET_IDS: u16 = 4 * MAX_WINDOW;
+
+/// What a peer takes, by its CONNACK; MQTT 3.1.1 does not say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// The peer has our session, and what we subscribed in it.
+    pub session_present: bool,
+    /// Most messages of ours at QoS 1 and 2 at once; never 0.
+    pub receive_maximum: u16,
+    /// Largest packet, bytes.
+    pub maximum_packet_bytes: u32,
+    /// Highest QoS.
+    pub maximum_qos: QoS,
+    /// Retained messages.
+    pub retain: bool,
+}
+
+impl Terms {
+    /// Packet Identifiers are 1 to this number, in turn: as the client library counts them.
+    pub fn packet_ids(&self) -> u16 {
+        self.receive_maximum.min(PACKET_IDS)
+    }
+
+    const fn v4(connack: &rumqttc::ConnAck) -> Self {
+        Self {
+            session_present: connack.session_present,
+            receive_maximum: u16::MAX,
+            maximum_packet_bytes: u32::MAX,
+            maximum_qos: QoS::ExactlyOnce,
+            retain: true,
+        }
+    }
+
+    fn v5(connack: &v5bytes::v5::ConnAck) -> Self {
+        let given = connack.properties.as_ref();
+        Self {
+            session_present: connack.session_present,
+            receive_maximum: given.and_then(|p| p.receive_max).unwrap_or(u16::MAX).max(1),
+            maximum_packet_bytes: given.and_then(|p| p.max_packet_size).unwrap_or(u32::MAX),
+            maximum_qos: given
+                .and_then(|p| p.max_qos)
+                .and_then(QoS::from_bits)
+                .unwrap_or(QoS::ExactlyOnce),
+            retain: given.and_then(|p| p.retain_available) != Some(0),
+        }
+    }
+}
 
 /// What happened at the peer.
 pub(super) enum Happened {
-    Connected,
+    Connected(Terms),
     Subscribed {
         refused: usize,
     },
@@ -41,10 +92,10 @@ pub(super) enum Happened {
     Sent {
         packet_id: u16,
     },
-    /// PUBACK or PUBCOMP.
+    /// PUBACK, PUBCOMP, or a PUBREC that ends the exchange.
     Acked {
         packet_id: u16,
-        accepted: bool,
+        outcome: Outcome,
     },
     /// The connection is over.
     Lost {
@@ -87,7 +138,7 @@ pub(super) enum Role {
 
 impl Peer {
     /// Begins to connect; [`Happened::Connected`] or [`Happened::Lost`] follows.
-    pub fn connect(options: &LinkOptions, address: &Address, role: Role) -> Self {
+    pub fn connect(options: &LinkOptions, address: &Address, routes: &Routes, role: Role) -> Self {
         let client_id = match role {
             Role::Inward => options.client_id.clone(),
             Role::Outward => format!("{}-out", options.client_id),
@@ -102,6 +153,8 @@ impl Peer {
         };
         let (sender, events) = mpsc::channel(EVENTS);
         let keeps = role == Role::Inward;
+        let qos2 = |route: &Route| route.qos == QoS::ExactlyOnce;
+        let has_releases = keeps && routes.inward.iter().any(qos2);
         let (client, task) = match options.protocol {
             Protocol::V4 => {
                 let mut mqtt = rumqttc::MqttOptions::new(client_id, host, port);
@@ -109,7 +162,7 @@ impl Peer {
                     .set_keep_alive(options.keep_alive)
                     .set_clean_session(!keeps)
                     .set_manual_acks(true)
-                    .set_inflight(options.window);
+                    .set_inflight(PACKET_IDS);
                 let bytes = options.max_packet_bytes as usize;
                 mqtt.set_max_packet_size(bytes, bytes);
                 if let Some(user) = &options.username {
@@ -119,6 +172,9 @@ impl Peer {
                 events
                     .network_options
                     .set_connection_timeout(CONNECT_TIMEOUT_S);
+                if has_releases {
+                    expect_releases_v4(&mut events.state);
+                }
                 (Client::V4(client), tokio::spawn(run_v4(events, sender)))
             }
             Protocol::V5 => {
@@ -128,7 +184,7 @@ impl Peer {
                     .set_clean_start(!keeps)
                     .set_manual_acks(true)
                     .set_connection_timeout(CONNECT_TIMEOUT_S)
-                    .set_outgoing_inflight_upper_limit(options.window);
+                    .set_outgoing_inflight_upper_limit(PACKET_IDS);
                 let connect = v5bytes::v5::ConnectProperties {
                     session_expiry_interval: keeps.then_some(SESSION_EXPIRY_S),
                     receive_maximum: Some(options.window),
@@ -139,7 +195,10 @@ impl Peer {
                 if let Some(user) = &options.username {
                     mqtt.set_credentials(user, options.password.clone().unwrap_or_default());
                 }
-                let (client, events) = v5::AsyncClient::new(mqtt, REQUESTS);
+                let (client, mut events) = v5::AsyncClient::new(mqtt, REQUESTS);
+                if has_releases {
+                    expect_releases_v5(&mut events.state);
+                }
                 (Client::V5(client), tokio::spawn(run_v5(events, sender)))
             }
         };
@@ -230,12 +289,36 @@ impl Peer {
     }
 }
 
+/// The client library ends a connection on a PUBREL whose PUBLISH it did not see in the same one,
+/// so that a peer that goes on where we were with QoS 2 would be refused for ever. Shown a PUBLISH
+/// with each identifier, it answers PUBCOMP to any.
+fn expect_releases_v4(state: &mut rumqttc::MqttState) {
+    for packet_id in 1..=u16::MAX {
+        let mut publish = rumqttc::Publish::new("", rumqttc::QoS::ExactlyOnce, Vec::new());
+        publish.pkid = packet_id;
+        // With manual acknowledgements it does nothing but note the identifier.
+        let _ = state.handle_incoming_packet(rumqttc::Packet::Publish(publish));
+        state.events.clear();
+    }
+}
+
+/// See [`expect_releases_v4`].
+fn expect_releases_v5(state: &mut v5::MqttState) {
+    for packet_id in 1..=u16::MAX {
+        let qos = v5bytes::QoS::ExactlyOnce;
+        let mut publish = v5bytes::v5::Publish::new("", qos, Vec::new(), None);
+        publish.pkid = packet_id;
+        let _ = state.handle_incoming_packet(v5::Incoming::Publish(publish));
+        state.events.clear();
+    }
+}
+
 async fn run_v4(mut events: rumqttc::EventLoop, sender: mpsc::Sender<Happened>) {
     use rumqttc::{Event, Outgoing, Packet, SubscribeReasonCode};
     loop {
         let happened = match events.poll().await {
             Ok(Event::Incoming(packet)) => match packet {
-                Packet::ConnAck(_) => Happened::Connected,
+                Packet::ConnAck(connack) => Happened::Connected(Terms::v4(&connack)),
                 Packet::SubAck(ack) => Happened::Subscribed {
                     refused: ack
                         .return_codes
@@ -255,11 +338,11 @@ async fn run_v4(mut events: rumqttc::EventLoop, sender: mpsc::Sender<Happened>) 
                 },
                 Packet::PubAck(ack) => Happened::Acked {
                     packet_id: ack.pkid,
-                    accepted: true,
+                    outcome: Outcome::Accepted,
                 },
                 Packet::PubComp(ack) => Happened::Acked {
                     packet_id: ack.pkid,
-                    accepted: true,
+                    outcome: Outcome::Accepted,
                 },
                 _ => continue,
             },
@@ -279,11 +362,19 @@ async fn run_v4(mut events: rumqttc::EventLoop, sender: mpsc::Sender<Happened>) 
 async fn run_v5(mut events: v5::EventLoop, sender: mpsc::Sender<Happened>) {
     use rumqttc::Outgoing;
     use v5::{Event, Incoming};
-    use v5bytes::v5::{PubAckReason, PubCompReason, PubRecReason, SubscribeReasonCode};
+    use v5bytes::v5::{PubCompReason, SubscribeReasonCode};
+    let mut limit = PACKET_IDS;
+    // After a PUBREC or PUBCOMP that is a refusal, the client library goes on counting the exchange
+    // as open, and would stop sending at its limit.
+    let mut counted_for_ever = 0;
     loop {
         let happened = match events.poll().await {
             Ok(Event::Incoming(packet)) => match packet {
-                Incoming::ConnAck(_) => Happened::Connected,
+                Incoming::ConnAck(connack) => {
+                    let terms = Terms::v5(&connack);
+                    limit = terms.packet_ids();
+                    Happened::Connected(terms)
+                }
                 Incoming::SubAck(ack) => Happened::Subscribed {
                     refused: ack
                         .return_codes
@@ -308,26 +399,26 @@ async fn run_v5(mut events: v5::EventLoop, sender: mpsc::Sender<Happened>) {
                 }
                 Incoming::PubAck(ack) => Happened::Acked {
                     packet_id: ack.pkid,
-                    accepted: matches!(
-                        ack.reason,
-                        PubAckReason::Success | PubAckReason::NoMatchingSubscribers
-                    ),
+                    outcome: puback_outcome(ack.reason),
                 },
-                Incoming::PubRec(ack)
-                    if !matches!(
-                        ack.reason,
-                        PubRecReason::Success | PubRecReason::NoMatchingSubscribers
-                    ) =>
-                {
+                Incoming::PubRec(ack) => match pubrec_outcome(ack.reason) {
+                    Outcome::Accepted => continue,
+                    outcome => {
+                        counted_for_ever += 1;
+                        Happened::Acked {
+                            packet_id: ack.pkid,
+                            outcome,
+                        }
+                    }
+                },
+                Incoming::PubComp(ack) => {
+                    counted_for_ever += u16::from(ack.reason != PubCompReason::Success);
                     Happened::Acked {
                         packet_id: ack.pkid,
-                        accepted: false,
+                        // It has been the peer's since its PUBREC.
+                        outcome: Outcome::Accepted,
                     }
                 }
-                Incoming::PubComp(ack) => Happened::Acked {
-                    packet_id: ack.pkid,
-                    accepted: ack.reason == PubCompReason::Success,
-                },
                 _ => continue,
             },
             Ok(Event::Outgoing(Outgoing::Publish(packet_id))) => Happened::Sent { packet_id },
@@ -340,112 +431,11 @@ async fn run_v5(mut events: v5::EventLoop, sender: mpsc::Sender<Happened>) {
         if sender.send(happened).await.is_err() || over {
             return;
         }
-    }
-}
-
-/// Publishes that were handed over: first without identifier, in order, then by it.
-#[derive(Debug, Default)]
-pub(super) struct Outstanding<T> {
-    unsent: VecDeque<(QoS, T)>,
-    sent: Vec<(u16, T)>,
-}
-
-impl<T> Outstanding<T> {
-    pub fn new() -> Self {
-        Self {
-            unsent: VecDeque::new(),
-            sent: Vec::new(),
+        if counted_for_ever > limit / 2 {
+            let error = "the peer refuses many messages at QoS 2".to_owned();
+            // Nobody listens any more: then that is well too.
+            let _ = sender.send(Happened::Lost { error }).await;
+            return;
         }
     }
-
-    pub fn len(&self) -> usize {
-        self.unsent.len() + self.sent.len()
-    }
-
-    pub fn handed_over(&mut self, qos: QoS, what: T) {
-        self.unsent.push_back((qos, what));
-    }
-
-    /// The oldest one got its identifier. Gives back what needs no acknowledgement.
-    pub fn sent(&mut self, packet_id: u16) -> Option<T> {
-        let (qos, what) = self.unsent.pop_front()?;
-        if qos == QoS::AtMostOnce {
-            return Some(what);
-        }
-        self.sent.push((packet_id, what));
-        None
-    }
-
-    pub fn acked(&mut self, packet_id: u16) -> Option<T> {
-        let index = self.sent.iter().position(|(id, _)| *id == packet_id)?;
-        Some(self.sent.remove(index).1)
-    }
-}
-
-const fn qos_v4(qos: QoS) -> rumqttc::QoS {
-    match qos {
-        QoS::AtMostOnce => rumqttc::QoS::AtMostOnce,
-        QoS::AtLeastOnce => rumqttc::QoS::AtLeastOnce,
-        QoS::ExactlyOnce => rumqttc::QoS::ExactlyOnce,
-    }
-}
-
-const fn qos_from_v4(qos: rumqttc::QoS) -> QoS {
-    match qos {
-        rumqttc::QoS::AtMostOnce => QoS::AtMostOnce,
-        rumqttc::QoS::AtLeastOnce => QoS::AtLeastOnce,
-        rumqttc::QoS::ExactlyOnce => QoS::ExactlyOnce,
-    }
-}
-
-const fn qos_v5(qos: QoS) -> v5bytes::QoS {
-    match qos {
-        QoS::AtMostOnce => v5bytes::QoS::AtMostOnce,
-        QoS::AtLeastOnce => v5bytes::QoS::AtLeastOnce,
-        QoS::ExactlyOnce => v5bytes::QoS::ExactlyOnce,
-    }
-}
-
-const fn qos_from_v5(qos: v5bytes::QoS) -> QoS {
-    match qos {
-        v5bytes::QoS::AtMostOnce => QoS::AtMostOnce,
-        v5bytes::QoS::AtLeastOnce => QoS::AtLeastOnce,
-        v5bytes::QoS::ExactlyOnce => QoS::ExactlyOnce,
-    }
-}
-
-fn to_v5(properties: Option<&MessageProperties>) -> v5bytes::v5::PublishProperties {
-    let Some(p) = properties else {
-        return v5bytes::v5::PublishProperties::default();
-    };
-    v5bytes::v5::PublishProperties {
-        payload_format_indicator: p.payload_is_utf8.map(u8::from),
-        message_expiry_interval: p.message_expiry_s,
-        topic_alias: None,
-        response_topic: p.response_topic.as_deref().map(str::to_owned),
-        correlation_data: p.correlation_data.clone(),
-        user_properties: p
-            .user
-            .iter()
-            .map(|(k, v)| (k.to_string(), v.to_string()))
-            .collect(),
-        subscription_identifiers: Vec::new(),
-        content_type: p.content_type.as_deref().map(str::to_owned),
-    }
-}
-
-fn from_v5(p: &v5bytes::v5::PublishProperties) -> Option<Box<MessageProperties>> {
-    let properties = MessageProperties {
-        payload_is_utf8: p.payload_format_indicator.map(|value| value == 1),
-        message_expiry_s: p.message_expiry_interval,
-        response_topic: p.response_topic.as_deref().map(Into::into),
-        correlation_data: p.correlation_data.clone(),
-        user: p
-            .user_properties
-            .iter()
-            .map(|(k, v)| (k.as_str().into(), v.as_str().into()))
-            .collect(),
-        content_type: p.content_type.as_deref().map(Into::into),
-    };
-    (!properties.is_empty()).then(|| Box::new(properties))
 }

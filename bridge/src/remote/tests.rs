@@ -1,4 +1,9 @@
-//! What the tests of a link share.
+//! A link between two scripted sides: our own broker, behind in-memory connections, and a peer on
+//! a socket, both spoken for by the test, packet by packet.
+
+mod inward;
+mod outward;
+mod wire;
 
 use std::time::Duration;
 
