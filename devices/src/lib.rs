@@ -3,6 +3,7 @@
 //! Speaks MQTT 3.1.1 and 5.0 over TCP or WebSocket through rumqttc, and knows nothing of the inside
 //! of any broker: it works against every one.
 
+pub mod bench;
 pub mod broker_address;
 pub mod connection;
 pub mod fleet;
