@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use tidings_core::shard::ConnId;
@@ -36,6 +37,34 @@ pub(super) struct Connection {
     /// Tells the draining task that `closing` was set, or that the stream is gone.
     pub changed: Notify,
     _place: Option<Place>,
+}
+
+/// The connections of a shard, found by slot.
+#[derive(Default)]
+pub(super) struct Connections {
+    slots: Vec<Option<Rc<Connection>>>,
+}
+
+impl Connections {
+    pub fn insert(&mut self, connection: Rc<Connection>) {
+        let slot = connection.id.slot();
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some(connection);
+        }
+    }
+
+    pub fn get(&self, id: ConnId) -> Option<&Rc<Connection>> {
+        let connection = self.slots.get(id.slot())?.as_ref()?;
+        (connection.id == id).then_some(connection)
+    }
+
+    pub fn remove(&mut self, id: ConnId) -> Option<Rc<Connection>> {
+        let place = self.slots.get_mut(id.slot())?;
+        place.take_if(|connection| connection.id == id)
+    }
 }
 
 impl Connection {

@@ -6,7 +6,6 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -22,7 +21,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info};
 
-use super::connection::Connection;
+use super::connection::{Connection, Connections};
 use super::mailbox::Arrival;
 use super::reading::{Gate, READ_BUFFER, read_loop};
 use super::{Report, Shared};
@@ -42,7 +41,7 @@ pub(super) struct Local {
     id: ShardId,
     shard: RefCell<Shard>,
     shared: Shared,
-    connections: RefCell<HashMap<ConnId, Rc<Connection>>>,
+    connections: RefCell<Connections>,
     /// Connections that are over and that the shard still has to be told of.
     ended: RefCell<Vec<ConnId>>,
     flush_wanted: Cell<bool>,
@@ -97,7 +96,7 @@ impl Local {
         let connection =
             Connection::new(id, arrival.origin, transport, arrival.rest, arrival.place);
         let connection = Rc::new(connection);
-        self.connections.borrow_mut().insert(id, connection.clone());
+        self.connections.borrow_mut().insert(connection.clone());
         let reading = self.spawn(read_loop(self.clone(), connection.clone()));
         *connection.read_loop.borrow_mut() = Some(reading.abort_handle());
         self.want_flush();
@@ -219,7 +218,7 @@ impl Local {
     }
 
     fn connection(&self, id: ConnId) -> Option<Rc<Connection>> {
-        self.connections.borrow().get(&id).cloned()
+        self.connections.borrow().get(id).cloned()
     }
 
     /// One write; what the socket does not take is left to a task.
@@ -316,7 +315,7 @@ impl Local {
 
     /// The last of a connection: what was for it is written if it can be, and the shard is told.
     fn finish(self: &Rc<Self>, id: ConnId) {
-        let Some(connection) = self.connections.borrow_mut().remove(&id) else {
+        let Some(connection) = self.connections.borrow_mut().remove(id) else {
             return;
         };
         if connection.draining.get() {

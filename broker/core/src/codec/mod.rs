@@ -28,7 +28,9 @@ pub use connack::{ConnAck, ConnAckProperties};
 pub use connect::{Connect, ConnectProperties, Will};
 pub use disconnect::Disconnect;
 pub use error::DecodeError;
-pub use publish::{Outgoing, Publish, PublishProperties, encode_publish, publish_len};
+pub use publish::{
+    Outgoing, Publish, PublishProperties, encode_publish, publish_len, publish_packet_id_at,
+};
 pub use reason::ReasonCode;
 pub use subscribe::{RetainHandling, SubAck, Subscribe, SubscribeFilter};
 pub use unsubscribe::{UnsubAck, Unsubscribe};

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::header::PacketType;
-use super::primitive::{MAX_VARINT, Reader, str_len, varint_len, write_str, write_varint};
+use super::primitive::{
+    MAX_VARINT, Reader, read_varint, str_len, varint_len, write_str, write_varint,
+};
 use super::property::{self, Property, Variable, properties_len, read_properties};
 use super::{DecodeError, Version};
 use crate::message::{MessageProperties, QoS};
@@ -194,6 +196,15 @@ pub struct Outgoing<'a> {
 /// A packet above 268,435,455 bytes is not written; see [`publish_len`].
 pub fn encode_publish(version: Version, publish: &Outgoing<'_>, out: &mut Vec<u8>) {
     publish.frame().write(version, publish.properties(), out);
+}
+
+/// Where the Packet Identifier of an encoded PUBLISH at QoS 1 or 2 is, in bytes from its start.
+pub fn publish_packet_id_at(packet: &[u8]) -> Option<usize> {
+    let after_type = packet.get(1..)?;
+    let remaining = read_varint(after_type).ok()??;
+    let topic = 1 + remaining.len;
+    let len = packet.get(topic..)?.first_chunk::<2>()?;
+    Some(topic + 2 + usize::from(u16::from_be_bytes(*len)))
 }
 
 /// The length of the whole packet in bytes, to be compared with the receiver's Maximum Packet Size.

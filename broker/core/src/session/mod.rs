@@ -8,6 +8,7 @@
 //!
 //! This module does not know topics' rules, other sessions, or the journal.
 
+pub(crate) mod frames;
 pub(crate) mod outbox;
 pub(crate) mod window;
 
@@ -23,11 +24,28 @@ use crate::message::{Offset, QoS, UnixMillis};
 use crate::rules::Identity;
 use crate::state::{SubscriptionRecord, WillRecord};
 use crate::topic::ReplayFrom;
+use frames::{Frames, append_frame};
 use outbox::Outbox;
 use window::{Origin, Window};
 
 /// Topic Aliases towards one client: more would only take memory, the savings are in the first.
 const MAX_OUTBOUND_ALIASES: u16 = 64;
+
+/// What is known of the topic that a client published on last: publishers tend to repeat it.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub topic: Arc<str>,
+    pub stream: Arc<str>,
+    pub history: bool,
+    /// The client may publish on it...
+    pub allowed: bool,
+    /// ...and it has this stream and history, as of this many changes of rules and permissions.
+    pub access_as_of: u64,
+    /// A session with a record wants its messages at QoS 1 or 2...
+    pub wanted: bool,
+    /// ...as of this many changes of such filters.
+    pub wanted_as_of: u64,
+}
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,6 +264,7 @@ pub(crate) struct Session {
     pub unacknowledged: u32,
     /// Number of the last batch forwarded to other shards with a message of this session.
     pub last_forward: u64,
+    pub route: Option<Box<Route>>,
     pub aliases_in: HashMap<u16, Arc<str>>,
     aliases_out: HashMap<Arc<str>, u16>,
 
@@ -290,6 +309,7 @@ impl Session {
             uncommitted: 0,
             unacknowledged: 0,
             last_forward: 0,
+            route: None,
             aliases_in: HashMap::new(),
             aliases_out: HashMap::new(),
             out: Outbox::default(),
@@ -347,7 +367,7 @@ impl Session {
 
     /// True if the window and the output take at least one more message.
     pub fn has_room(&self, output_bytes: usize) -> bool {
-        self.window.has_room() && self.out.pending().len() <= output_bytes
+        self.window.has_room() && self.out.has_room(output_bytes)
     }
 
     /// True if the exchange must be durable before its packet leaves, because the session may be
@@ -368,25 +388,24 @@ impl Session {
         self.inbound.len() - self.inbound_before.len() + self.unacknowledged as usize
     }
 
-    /// Hands a message to the client, if there is room.
-    pub fn offer(&mut self, now: UnixMillis, output_bytes: usize, offer: Offer<'_>) -> Offered {
+    /// Hands a message to the client, if there is room. With `frames`, its packet is shared with
+    /// other receivers of the same message.
+    pub fn offer(
+        &mut self,
+        now: UnixMillis,
+        output_bytes: usize,
+        offer: Offer<'_>,
+        frames: Option<&mut Frames>,
+    ) -> Offered {
         let message = &offer.published.message;
         if message.expires_at().is_some_and(|end| end <= now) {
             return Offered::Dropped;
         }
-        if self.out.pending().len() > output_bytes {
+        if !self.out.has_room(output_bytes) {
             return Offered::Full;
         }
         if offer.qos == QoS::AtMostOnce {
-            return self.write_publish(
-                now,
-                offer.published,
-                0,
-                offer.qos,
-                false,
-                offer.retain,
-                offer.subscription_ids,
-            );
+            return self.write_offer(now, &offer, 0, frames);
         }
         if !self.window.has_room() {
             return Offered::Full;
@@ -398,7 +417,9 @@ impl Session {
             return Offered::Dropped;
         }
         let staged = self.must_stage(&offer);
-        let packet_id = self.window.start(offer.qos, offer.offset, offer.origin);
+        let packet_id = self
+            .window
+            .start(offer.qos, offer.offset, offer.origin.clone());
         self.progressed |= offer.offset.is_some();
         if staged {
             self.staging += 1;
@@ -411,7 +432,28 @@ impl Session {
             });
             return Offered::Sent;
         }
-        self.write_publish(
+        self.write_offer(now, &offer, packet_id, frames)
+    }
+
+    fn write_offer(
+        &mut self,
+        now: UnixMillis,
+        offer: &Offer<'_>,
+        packet_id: u16,
+        frames: Option<&mut Frames>,
+    ) -> Offered {
+        let (version, maximum) = (self.client.version, self.client.maximum_packet_size);
+        let frames = frames.filter(|_| self.takes_shared_frames(offer));
+        if let Some(frame) = frames
+            .as_ref()
+            .and_then(|frames| frames.find(version, offer.qos, offer.retain))
+            .filter(|frame| frame.len() <= maximum)
+        {
+            append_frame(frame, packet_id, self.out.buffer());
+            return Offered::Sent;
+        }
+        let start = self.out.buffer().len();
+        let offered = self.write_publish(
             now,
             offer.published,
             packet_id,
@@ -419,7 +461,21 @@ impl Session {
             false,
             offer.retain,
             offer.subscription_ids,
-        )
+        );
+        if offered == Offered::Sent
+            && let Some(frames) = frames
+            && let Some(frame) = self.out.buffer().get(start..)
+        {
+            frames.remember(version, offer.qos, offer.retain, frame);
+        }
+        offered
+    }
+
+    /// True if nothing in the PUBLISH is for this client alone, but the Packet Identifier.
+    fn takes_shared_frames(&self, offer: &Offer<'_>) -> bool {
+        self.client.topic_alias_maximum == 0
+            && self.trimmed.is_none()
+            && offer.subscription_ids.is_empty()
     }
 
     fn publish_len(
@@ -565,51 +621,43 @@ fn remaining_expiry_s(now: UnixMillis, published: &Published) -> Option<u32> {
 
 /// What MQTT 5 receivers are told beside the publisher's own User Properties: place and time of a
 /// message in its stream, and a gap before it. Empty for others and for messages without history.
-struct Metadata {
-    seq: String,
-    id: String,
-    ts: String,
-    from: Arc<str>,
+struct Metadata<'a> {
+    /// `seq`, `id`, `ts` and `from`, for a message with history.
+    place: Option<(String, String, String, &'a str)>,
     trimmed: Option<String>,
-    history: bool,
 }
 
-impl Metadata {
-    fn of(session: &Session, published: &Published) -> Self {
-        let v5 = session.client.version == Version::V5;
-        let history = v5 && published.history;
-        let text = |value: u64| {
-            if history {
-                value.to_string()
-            } else {
-                String::new()
-            }
+impl<'a> Metadata<'a> {
+    fn of(session: &Session, published: &'a Published) -> Self {
+        if session.client.version != Version::V5 {
+            return Self {
+                place: None,
+                trimmed: None,
+            };
+        }
+        let message = &published.message;
+        let place = || {
+            (
+                published.seq.0.to_string(),
+                message_id(published),
+                message.time.to_string(),
+                &*message.publisher.user,
+            )
         };
         Self {
-            seq: text(published.seq.0),
-            id: if history {
-                message_id(published)
-            } else {
-                String::new()
-            },
-            ts: text(published.message.time),
-            from: published.message.publisher.user.clone(),
-            trimmed: session
-                .trimmed
-                .filter(|_| v5)
-                .map(|(from, to)| format!("{from}-{to}")),
-            history,
+            place: published.history.then(place),
+            trimmed: session.trimmed.map(|(from, to)| format!("{from}-{to}")),
         }
     }
 
     fn as_pairs(&self) -> Vec<(&str, &str)> {
         let mut pairs = Vec::new();
-        if self.history {
+        if let Some((seq, id, ts, from)) = &self.place {
             pairs.extend([
-                ("seq", self.seq.as_str()),
-                ("id", self.id.as_str()),
-                ("ts", self.ts.as_str()),
-                ("from", &*self.from),
+                ("seq", &**seq),
+                ("id", &**id),
+                ("ts", &**ts),
+                ("from", *from),
             ]);
         }
         if let Some(trimmed) = &self.trimmed {

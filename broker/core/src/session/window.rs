@@ -2,8 +2,10 @@
 //! and how far it has come (§4.3, §4.4).
 //!
 //! Invariants: identifiers in use are distinct and not 0; there are at most `limit` exchanges (the
-//! client's Receive Maximum, §4.9); they stand in the order in which they were first sent. The
-//! window does not know what the messages say.
+//! client's Receive Maximum, §4.9); they stand in the order in which they were first sent. So their
+//! identifiers ascend, around the end of the numbers, and are found by halving, until one exchange
+//! stays open while the numbers go once around; then they are looked through until all are
+//! finished. The window does not know what the messages say.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,6 +42,8 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 pub(crate) struct Window {
     exchanges: VecDeque<Exchange>,
+    /// Identifiers ascend from the first exchange on.
+    ascending: bool,
     /// Exchanges of an earlier connection whose PUBLISH was not sent on this one, in order.
     unsent: VecDeque<u16>,
     last_packet_id: u16,
@@ -50,6 +54,7 @@ impl Window {
     pub fn new(limit: u16) -> Self {
         Self {
             exchanges: VecDeque::new(),
+            ascending: true,
             unsent: VecDeque::new(),
             last_packet_id: 0,
             limit: usize::from(limit.max(1)),
@@ -82,17 +87,29 @@ impl Window {
 
     /// Takes up an exchange of an earlier connection, with its original identifier.
     pub fn resume(&mut self, unfinished: &Unfinished) {
-        self.last_packet_id = self.last_packet_id.max(unfinished.packet_id);
         if unfinished.phase != Phase::AwaitPubComp {
             self.unsent.push_back(unfinished.packet_id);
         }
-        self.exchanges.push_back(Exchange {
+        self.push(Exchange {
             packet_id: unfinished.packet_id,
             offset: Some(unfinished.offset),
             qos: unfinished.qos,
             phase: unfinished.phase,
             origin: Origin::Own,
         });
+    }
+
+    fn push(&mut self, exchange: Exchange) {
+        let packet_id = exchange.packet_id;
+        self.ascending = match (self.exchanges.front(), self.exchanges.back()) {
+            (Some(first), Some(last)) => {
+                let from_first = |id: u16| id.wrapping_sub(first.packet_id);
+                self.ascending && from_first(packet_id) > from_first(last.packet_id)
+            }
+            _ => true,
+        };
+        self.last_packet_id = packet_id;
+        self.exchanges.push_back(exchange);
     }
 
     /// Starts an exchange and gives its identifier. The caller has asked [`Window::has_room`].
@@ -102,7 +119,7 @@ impl Window {
             QoS::ExactlyOnce => Phase::AwaitPubRec,
             _ => Phase::AwaitPubAck,
         };
-        self.exchanges.push_back(Exchange {
+        self.push(Exchange {
             packet_id,
             offset,
             qos,
@@ -112,17 +129,30 @@ impl Window {
         packet_id
     }
 
-    fn free_packet_id(&mut self) -> u16 {
+    fn free_packet_id(&self) -> u16 {
+        let mut packet_id = self.last_packet_id;
         loop {
-            self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
-            if self.position(self.last_packet_id).is_none() {
-                return self.last_packet_id;
+            packet_id = packet_id.checked_add(1).unwrap_or(1);
+            if self.position(packet_id).is_none() {
+                return packet_id;
             }
         }
     }
 
     fn position(&self, packet_id: u16) -> Option<usize> {
-        self.exchanges.iter().position(|e| e.packet_id == packet_id)
+        let first = self.exchanges.front()?.packet_id;
+        if first == packet_id {
+            return Some(0);
+        }
+        if self.ascending {
+            let from_first = |id: u16| id.wrapping_sub(first);
+            let wanted = from_first(packet_id);
+            self.exchanges
+                .binary_search_by_key(&wanted, |e| from_first(e.packet_id))
+                .ok()
+        } else {
+            self.exchanges.iter().position(|e| e.packet_id == packet_id)
+        }
     }
 
     pub fn find(&mut self, packet_id: u16) -> Option<&mut Exchange> {
@@ -193,6 +223,40 @@ mod tests {
         window.last_packet_id = u16::MAX;
         let second = window.start(QoS::AtLeastOnce, None, Origin::Own);
         assert_eq!((first, second), (1, 2));
+    }
+
+    #[test]
+    fn an_exchange_that_stays_open_is_found_after_the_identifiers_went_around() {
+        let mut window = Window::new(10);
+        let open = window.start(QoS::AtLeastOnce, None, Origin::Own);
+        let mut before = None;
+        for _ in 0..3 * usize::from(u16::MAX) {
+            let id = window.start(QoS::AtLeastOnce, None, Origin::Own);
+            assert_ne!(id, open);
+            if let Some(before) = before.replace(id) {
+                assert!(window.finish(before, Phase::AwaitPubAck).is_some());
+            }
+        }
+        assert!(window.finish(open, Phase::AwaitPubAck).is_some());
+        assert_eq!(window.iter().count(), 1);
+    }
+
+    #[test]
+    fn exchanges_that_are_taken_up_again_are_found_and_not_used_twice() {
+        let mut window = Window::new(10);
+        let ids = [65_534, u16::MAX, 1, 2];
+        for packet_id in ids {
+            window.resume(&Unfinished {
+                packet_id,
+                offset: Offset(0),
+                qos: QoS::AtLeastOnce,
+                phase: Phase::AwaitPubAck,
+            });
+        }
+        assert_eq!(window.start(QoS::AtLeastOnce, None, Origin::Own), 3);
+        for packet_id in ids.into_iter().rev() {
+            assert!(window.finish(packet_id, Phase::AwaitPubAck).is_some());
+        }
     }
 
     #[test]

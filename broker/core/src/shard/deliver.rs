@@ -5,13 +5,15 @@
 //! message that is not kept, at QoS 1 or 2, for a session without room goes to the journal for that
 //! session alone (it *spills*): so a slow client reads on from the journal too. QoS 0 is dropped.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{ConnId, Now, Shard};
+use super::{ConnId, Now, Output, Shard};
 use crate::codec::Packet;
 use crate::journal::{Audience, Published};
 use crate::message::{Offset, QoS};
 use crate::rules::Access;
+use crate::session::frames::Frames;
 use crate::session::window::Origin;
 use crate::session::{Offer, Offered, Reading, Session, Stage, Staged, Subscription};
 use crate::topic;
@@ -157,11 +159,13 @@ impl Shard {
             return;
         }
         self.with_targets(&published.message.topic, |shard, targets| {
+            let mut frames = shard.begin_frames(targets);
             for target in &targets.sessions {
                 if !target.replaying {
-                    shard.offer_committed(now, target, offset, published);
+                    shard.offer_committed(now, target, offset, published, frames.as_mut());
                 }
             }
+            shard.end_frames(frames);
             for group in &targets.groups {
                 shard.offer_to_group(*group, Some(offset), published);
             }
@@ -174,6 +178,7 @@ impl Shard {
         target: &Target,
         offset: Offset,
         published: &Arc<Published>,
+        frames: Option<&mut Frames>,
     ) {
         let Some(session) = self.sessions.get_mut(target.conn) else {
             return;
@@ -199,15 +204,16 @@ impl Shard {
             subscription_ids: &target.subscription_ids,
             origin: Origin::Own,
         };
-        match session.offer(now.unix_ms, self.options.output_bytes, offer) {
+        let offered = session.offer(now.unix_ms, self.options.output_bytes, offer, frames);
+        if offered == Offered::Full && qos != QoS::AtMostOnce {
+            session.reading = Reading::Lagging(offset);
+        }
+        announce(&mut self.outputs, &mut self.to_stage, target.conn, session);
+        match offered {
             Offered::Full if qos == QoS::AtMostOnce => self.stats.dropped_output_full += 1,
-            Offered::Full => {
-                session.reading = Reading::Lagging(offset);
-                self.stats.lagged += 1;
-            }
+            Offered::Full => self.stats.lagged += 1,
             offered => self.count_offer(offered),
         }
-        self.after_offer(target.conn);
     }
 
     /// A message that is not kept. True if somebody here gets it.
@@ -216,11 +222,13 @@ impl Shard {
         let mut full = Vec::new();
         self.with_targets(&published.message.topic, |shard, targets| {
             anyone = !targets.sessions.is_empty() || !targets.groups.is_empty();
+            let mut frames = shard.begin_frames(targets);
             for target in &targets.sessions {
-                if shard.offer_live(now, target, published) == Offered::Full {
+                if shard.offer_live(now, target, published, frames.as_mut()) == Offered::Full {
                     full.push(target.conn);
                 }
             }
+            shard.end_frames(frames);
             for group in &targets.groups {
                 shard.offer_to_group(*group, None, published);
             }
@@ -231,7 +239,28 @@ impl Shard {
         anyone
     }
 
-    fn offer_live(&mut self, now: Now, target: &Target, published: &Arc<Published>) -> Offered {
+    /// Room for the packets of a message, unless it has one receiver only.
+    fn begin_frames(&mut self, targets: &Targets) -> Option<Frames> {
+        let shared = targets.sessions.len() > 1;
+        let mut frames = shared.then(|| std::mem::take(&mut self.frames))?;
+        frames.begin();
+        Some(frames)
+    }
+
+    /// The memory is used again.
+    fn end_frames(&mut self, frames: Option<Frames>) {
+        if let Some(frames) = frames {
+            self.frames = frames;
+        }
+    }
+
+    fn offer_live(
+        &mut self,
+        now: Now,
+        target: &Target,
+        published: &Arc<Published>,
+        frames: Option<&mut Frames>,
+    ) -> Offered {
         let Some(session) = self.sessions.get_mut(target.conn) else {
             return Offered::Dropped;
         };
@@ -256,8 +285,8 @@ impl Shard {
             subscription_ids: &target.subscription_ids,
             origin: Origin::Own,
         };
-        let offered = session.offer(now.unix_ms, self.options.output_bytes, offer);
-        self.after_offer(target.conn);
+        let offered = session.offer(now.unix_ms, self.options.output_bytes, offer, frames);
+        announce(&mut self.outputs, &mut self.to_stage, target.conn, session);
         if offered == Offered::Full && qos == QoS::AtMostOnce {
             self.stats.dropped_output_full += 1;
             return Offered::Dropped;
@@ -310,10 +339,9 @@ impl Shard {
 
     /// Output was perhaps written, or a QoS 2 exchange perhaps staged.
     pub(super) fn after_offer(&mut self, conn: ConnId) {
-        if self.session(conn).is_some_and(|s| !s.staged.is_empty()) {
-            self.to_stage.push(conn);
+        if let Some(session) = self.sessions.get_mut(conn) {
+            announce(&mut self.outputs, &mut self.to_stage, conn, session);
         }
-        self.announce(conn);
     }
 
     /// Lets the journal know the QoS 2 exchanges that are about to begin or to move on: one record
@@ -387,6 +415,22 @@ impl Shard {
             self.acknowledge_shared(filter, assignment);
         }
         self.announce(conn);
+    }
+}
+
+/// Says once that there is output, and notes QoS 2 exchanges that the journal has to know.
+fn announce(
+    outputs: &mut VecDeque<Output>,
+    to_stage: &mut Vec<ConnId>,
+    conn: ConnId,
+    session: &mut Session,
+) {
+    if !session.staged.is_empty() {
+        to_stage.push(conn);
+    }
+    if !session.out.announced && !session.out.pending().is_empty() {
+        session.out.announced = true;
+        outputs.push_back(Output::Write { conn });
     }
 }
 

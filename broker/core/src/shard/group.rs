@@ -537,7 +537,7 @@ impl Shard {
                 subscription_ids: &ids,
                 origin,
             };
-            session.offer(now.unix_ms, self.options.output_bytes, offer)
+            session.offer(now.unix_ms, self.options.output_bytes, offer, None)
         };
         match offered {
             Offered::Full if qos == QoS::AtMostOnce => self.stats.dropped_output_full += 1,

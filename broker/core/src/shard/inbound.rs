@@ -259,7 +259,11 @@ impl Session {
         maximum: u16,
     ) -> Result<Arc<str>, ReasonCode> {
         let Some(alias) = publish.properties.topic_alias else {
-            return Ok(publish.topic.into());
+            let known = self.route.as_ref().map(|route| &route.topic);
+            return Ok(match known.filter(|topic| ***topic == *publish.topic) {
+                Some(topic) => topic.clone(),
+                None => publish.topic.into(),
+            });
         };
         if alias > maximum {
             return Err(ReasonCode::TopicAliasInvalid);

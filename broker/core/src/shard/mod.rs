@@ -35,6 +35,7 @@ use crate::codec::{ConnAck, Disconnect, Packet, ReasonCode, Version};
 use crate::journal::{Append, Batch, Journal, Published, Record, ShardId};
 use crate::message::{Offset, QoS, UnixMillis};
 use crate::rules::{Membership, Rules};
+use crate::session::frames::Frames;
 use crate::session::{Session, Stage};
 use crate::state::State;
 use crate::tree::SubscriptionTree;
@@ -48,7 +49,6 @@ use commit::Pending;
 use deliver::{Memo, Subscriber};
 use group::Groups;
 use peers::Peers;
-use publish::Route;
 use sessions::Sessions;
 
 /// The time of an input: a clock that never jumps, and the one that people read.
@@ -269,7 +269,10 @@ pub struct Shard {
     /// Filters of QoS 1 and 2 of every session with a record.
     wanted: SubscriptionTree<u64>,
     wanted_changes: u64,
-    last_route: Option<Route>,
+    /// How often rules or permissions changed.
+    access_changes: u64,
+    /// Packets of the message that is being delivered.
+    frames: Frames,
     groups: Groups,
     peers: Peers,
     /// Values of the `$SYS` tree.
@@ -320,7 +323,8 @@ impl Shard {
             memo: Memo::default(),
             wanted: SubscriptionTree::new(),
             wanted_changes: 0,
-            last_route: None,
+            access_changes: 0,
+            frames: Frames::default(),
             groups: Groups::default(),
             peers,
             system: BTreeMap::new(),
@@ -352,7 +356,7 @@ impl Shard {
             Input::SetRules(rules) => {
                 self.rules = rules;
                 self.memo.forget();
-                self.forget_route();
+                self.access_changes += 1;
             }
             Input::Tick => self.handle_tick(now),
             Input::Shutdown => self.handle_shutdown(now),

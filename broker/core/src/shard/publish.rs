@@ -16,20 +16,8 @@ use crate::codec::{Packet, Publish, ReasonCode, Version};
 use crate::journal::{Audience, Published};
 use crate::message::{Message, Publisher, QoS, Seq};
 use crate::rules::Identity;
-use crate::session::Inbound;
+use crate::session::{Inbound, Route, Session};
 use crate::state::WillRecord;
-
-/// What is known of the last topic that was published on.
-#[derive(Debug)]
-pub(super) struct Route {
-    topic: Arc<str>,
-    stream: Arc<str>,
-    history: bool,
-    /// A session with a record wants its messages at QoS 1 or 2...
-    wanted: bool,
-    /// ...as of this many changes of such filters.
-    wanted_as_of: u64,
-}
 
 /// What became of a PUBLISH packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,31 +71,35 @@ impl Shard {
             }
             return Taken::Done;
         }
-        let Some(session) = self.sessions.get(conn) else {
+        let Some(session) = self.sessions.get_mut(conn) else {
             return Taken::Done;
         };
-        let identity = session.client.identity.clone();
-        if !self
-            .rules
-            .may_publish(&topic, &identity, &*self.members)
-            .is_allowed()
-        {
+        let known = session.route.take();
+        let Some(Session { client, .. }) = self.sessions.get(conn) else {
+            return Taken::Done;
+        };
+        let route = self.find_route(known, &topic, &client.identity);
+        let taken = if route.allowed {
+            let message = Message {
+                topic,
+                payload: Bytes::copy_from_slice(publish.payload),
+                qos: publish.qos,
+                retain: publish.retain,
+                properties: publish.properties.to_message_properties(),
+                publisher: Publisher {
+                    user: client.identity.user.clone(),
+                    client_id: client.id.clone(),
+                },
+                time: now.unix_ms,
+            };
+            self.take_message(now, conn, packet_id, message, &route)
+        } else {
             self.refuse_publish(now, conn, publish.qos, packet_id, &topic);
-            return Taken::Done;
-        }
-        let message = Message {
-            topic,
-            payload: Bytes::copy_from_slice(publish.payload),
-            qos: publish.qos,
-            retain: publish.retain,
-            properties: publish.properties.to_message_properties(),
-            publisher: Publisher {
-                user: identity.user,
-                client_id: session.client.id.clone(),
-            },
-            time: now.unix_ms,
+            Taken::Done
         };
-        let taken = self.take_message(now, conn, packet_id, message);
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.route = Some(route);
+        }
         self.stats.messages_received += u64::from(taken == Taken::Done);
         taken
     }
@@ -163,17 +155,24 @@ impl Shard {
         self.send(conn, &packet);
     }
 
-    fn take_message(&mut self, now: Now, conn: ConnId, packet_id: u16, message: Message) -> Taken {
+    fn take_message(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        packet_id: u16,
+        message: Message,
+        route: &Route,
+    ) -> Taken {
         let qos = message.qos;
         let Some(session) = self.sessions.get(conn) else {
             return Taken::Done;
         };
         let (persistent, behind_kept) = (session.persistent, session.uncommitted > 0);
         let last_forward = session.last_forward;
-        let (mut published, wanted) = self.route(message);
+        let mut published = route.published(message);
         let kept = published.history
             || published.message.retain
-            || (qos != QoS::AtMostOnce && (wanted || behind_kept))
+            || (qos != QoS::AtMostOnce && (route.wanted || behind_kept))
             // The identifier of a persistent session is remembered with the message.
             || (qos == QoS::ExactlyOnce && persistent);
         if !kept {
@@ -274,76 +273,75 @@ impl Shard {
         (anyone, number)
     }
 
-    /// Stream and history of a message by its topic's rule, and whether a session with a record
-    /// wants it.
-    fn route(&mut self, mut message: Message) -> (Published, bool) {
-        let known = self
-            .last_route
-            .take()
-            .filter(|route| route.topic == message.topic);
+    /// What `who` may do on a topic, its stream and history, and whether a session with a record
+    /// wants it; from what is known of it, as far as that still holds.
+    fn find_route(
+        &self,
+        known: Option<Box<Route>>,
+        topic: &Arc<str>,
+        who: &Identity,
+    ) -> Box<Route> {
+        let known = known.filter(|r| r.access_as_of == self.access_changes && r.topic == *topic);
         let mut route = known.unwrap_or_else(|| {
-            let decision = self.rules.decide(&message.topic);
-            let stream = if *decision.stream == *message.topic {
-                message.topic.clone()
+            let decision = self.rules.decide(topic);
+            let stream = if *decision.stream == **topic {
+                topic.clone()
             } else {
                 Arc::from(&*decision.stream)
             };
-            Route {
-                topic: message.topic.clone(),
+            let access = self.rules.may_publish(topic, who, &*self.members);
+            Box::new(Route {
+                topic: topic.clone(),
                 stream,
                 history: decision.keep.is_some(),
+                allowed: access.is_allowed(),
+                access_as_of: self.access_changes,
                 wanted: false,
                 wanted_as_of: u64::MAX,
-            }
+            })
         });
         if route.wanted_as_of != self.wanted_changes {
             route.wanted = false;
-            self.wanted
-                .for_each_match(&route.topic, |_| route.wanted = true);
+            self.wanted.for_each_match(topic, |_| route.wanted = true);
             route.wanted_as_of = self.wanted_changes;
         }
-        message.topic = route.topic.clone();
-        let published = Published {
-            stream: route.stream.clone(),
-            seq: Seq(0),
-            history: route.history,
-            audience: Audience::Everyone,
-            inbound_packet_id: None,
-            message,
-        };
-        let wanted = route.wanted;
-        self.last_route = Some(route);
-        (published, wanted)
-    }
-
-    /// The rules changed.
-    pub(super) fn forget_route(&mut self) {
-        self.last_route = None;
+        route
     }
 
     /// Publishes a Will Message on behalf of a client that is gone, with its permissions.
     pub(super) fn publish_will(&mut self, now: Now, will: WillRecord, user: &str) {
         let identity = Identity::user(user);
         let mut message = will.message;
-        if !self
-            .rules
-            .may_publish(&message.topic, &identity, &*self.members)
-            .is_allowed()
-        {
+        let route = self.find_route(None, &message.topic, &identity);
+        if !route.allowed {
             self.stats.refused_publishes += 1;
             return;
         }
         message.time = now.unix_ms;
-        let (published, wanted) = self.route(message);
-        let published = Arc::new(published);
+        let published = Arc::new(route.published(message));
         let qos = published.message.qos;
-        let kept =
-            published.history || published.message.retain || (wanted && qos != QoS::AtMostOnce);
+        let kept = published.history
+            || published.message.retain
+            || (route.wanted && qos != QoS::AtMostOnce);
         if !kept {
             self.spread(now, &published);
         } else if self.poisoned.is_none() {
             let bytes = append_cost(&published);
             self.append_message(published, Pending::Quiet { bytes });
+        }
+    }
+}
+
+impl Route {
+    /// The message in its stream, on its way to the journal or to receivers.
+    fn published(&self, message: Message) -> Published {
+        Published {
+            stream: self.stream.clone(),
+            seq: Seq(0),
+            history: self.history,
+            audience: Audience::Everyone,
+            inbound_packet_id: None,
+            message,
         }
     }
 }

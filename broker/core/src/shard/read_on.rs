@@ -170,7 +170,7 @@ impl Shard {
                 let Some(session) = self.sessions.get_mut(conn) else {
                     return Step::Stop;
                 };
-                session.offer(now.unix_ms, self.options.output_bytes, offer)
+                session.offer(now.unix_ms, self.options.output_bytes, offer, None)
             }
             None => Offered::Dropped,
         };
@@ -335,7 +335,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return Step::Stop;
         };
-        let offered = session.offer(now.unix_ms, self.options.output_bytes, offer);
+        let offered = session.offer(now.unix_ms, self.options.output_bytes, offer, None);
         if offered == Offered::Full {
             topics.push_front(topic);
         }
@@ -462,7 +462,7 @@ impl Shard {
             origin: Origin::Own,
         };
         match self.sessions.get_mut(conn) {
-            Some(session) => session.offer(now.unix_ms, self.options.output_bytes, offer),
+            Some(session) => session.offer(now.unix_ms, self.options.output_bytes, offer, None),
             None => Offered::Dropped,
         }
     }

@@ -12,6 +12,13 @@ pub struct ConnId {
     generation: u32,
 }
 
+impl ConnId {
+    /// A small number that no two connections of a shard have at the same time.
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     slots: Vec<(u32, Option<Box<Session>>)>,
@@ -72,6 +79,12 @@ impl Sessions {
 
     pub fn ids(&self) -> Vec<ConnId> {
         self.iter().map(|(id, _)| id).collect()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.slots
+            .iter_mut()
+            .filter_map(|(_, session)| session.as_deref_mut())
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Session)> {

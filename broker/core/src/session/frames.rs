@@ -1,0 +1,81 @@
+//! The PUBLISH packets of one message, encoded once and shared by all receivers that get the same
+//! bytes but for the Packet Identifier.
+//!
+//! The first receiver of a kind encodes the packet into its own output; the others copy it from
+//! here. The memory is used again for the next message.
+
+use crate::codec::{Version, publish_packet_id_at};
+use crate::message::QoS;
+
+/// Packets of one message; see the module.
+#[derive(Debug, Default)]
+pub(crate) struct Frames {
+    bytes: Vec<u8>,
+    made: Vec<Made>,
+}
+
+/// What makes packets of one message differ between receivers. MQTT 3.1 and 3.1.1 write the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind {
+    has_properties: bool,
+    qos: QoS,
+    retain: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    kind: Kind,
+    start: usize,
+    end: usize,
+}
+
+impl Kind {
+    fn new(version: Version, qos: QoS, retain: bool) -> Self {
+        let has_properties = version == Version::V5;
+        Self {
+            has_properties,
+            qos,
+            retain,
+        }
+    }
+}
+
+impl Frames {
+    /// Another message follows.
+    pub fn begin(&mut self) {
+        self.bytes.clear();
+        self.made.clear();
+    }
+
+    /// The packet for such a receiver, if there was one before.
+    pub fn find(&self, version: Version, qos: QoS, retain: bool) -> Option<&[u8]> {
+        let kind = Kind::new(version, qos, retain);
+        let made = self.made.iter().find(|made| made.kind == kind)?;
+        self.bytes.get(made.start..made.end)
+    }
+
+    /// Keeps the packet that the first such receiver got.
+    pub fn remember(&mut self, version: Version, qos: QoS, retain: bool, frame: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(frame);
+        self.made.push(Made {
+            kind: Kind::new(version, qos, retain),
+            start,
+            end: self.bytes.len(),
+        });
+    }
+}
+
+/// Appends a packet with another Packet Identifier, which is 0 at QoS 0.
+pub(crate) fn append_frame(frame: &[u8], packet_id: u16, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(frame);
+    if packet_id == 0 {
+        return;
+    }
+    let place = publish_packet_id_at(frame)
+        .and_then(|at| out.get_mut(start + at..)?.first_chunk_mut::<2>());
+    if let Some(place) = place {
+        *place = packet_id.to_be_bytes();
+    }
+}
