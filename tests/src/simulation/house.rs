@@ -42,6 +42,8 @@ pub struct Setup {
     pub options: Options,
     /// Topic rules.
     pub rules: Vec<RuleSource>,
+    /// The journal is on segment files of a simulated directory with this seed, not in memory.
+    pub segments: Option<u64>,
     /// Prints what happens.
     pub trace: bool,
 }
@@ -66,6 +68,7 @@ impl Default for Setup {
                 progress_interval_ms: 1000,
             },
             rules: rules(),
+            segments: None,
             trace: false,
         }
     }
@@ -179,6 +182,10 @@ impl House {
     pub fn new(setup: Setup) -> Self {
         let count = usize::from(setup.shards);
         let rules = Rules::compile(&setup.rules).expect("the rules of the simulation compile");
+        let disk = match setup.segments {
+            Some(seed) => Disk::on_segments(seed),
+            None => Disk::in_memory(),
+        };
         let mut house = Self {
             setup,
             now: Now {
@@ -186,7 +193,7 @@ impl House {
                 unix_ms: 1_700_000_000_000,
             },
             shards: Vec::new(),
-            disk: Disk::new(),
+            disk,
             lines: Vec::new(),
             clients: Vec::new(),
             events: Vec::new(),
@@ -253,10 +260,27 @@ impl House {
         self.start();
     }
 
+    /// The journal gives back what nobody needs: as the broker does, from what the shards and the
+    /// state say.
+    pub fn trim(&mut self) {
+        if self.disk.poisoned().is_some() {
+            return;
+        }
+        let reader = |shard: &Shard| {
+            let position = shard.position();
+            shard.lowest_reader().unwrap_or(position).min(position)
+        };
+        let readers = self.shards.iter().map(reader);
+        let needed = readers.chain(self.disk.state().lowest_position()).min();
+        let keep_from = needed.unwrap_or_default();
+        self.trace(|| format!("trim before {keep_from}"));
+        self.disk.trim(keep_from);
+    }
+
     /// The journal fails for good.
     pub fn poison(&mut self, cause: &str) {
         let cause: Arc<str> = cause.into();
-        self.disk.poisoned = Some(cause.clone());
+        self.disk.poison(cause.clone());
         self.input_to_all(|| Input::JournalPoisoned(cause.clone()));
     }
 

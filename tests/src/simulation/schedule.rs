@@ -175,6 +175,7 @@ impl Life {
         };
         let (topics, filters) = (some(TOPICS), some(FILTERS));
         let persistent = *luck.pick(&[10, 40, 65, 90]);
+        setup.segments = luck.chance(25).then(|| luck.next());
         let mut life = Self {
             house: House::new(setup),
             luck,
@@ -351,6 +352,7 @@ impl Life {
             76 if self.luck.chance(30) => self.dial(client),
             77..=80 => self.slow_down(client),
             81..=92 => self.reply(client),
+            93..=97 if self.luck.chance(15) => self.house.trim(),
             93..=97 => self.time_passes(),
             98 if self.chances.crashes && self.luck.chance(60) => self.crash(),
             _ => {}
@@ -503,12 +505,12 @@ impl Life {
             self.observe();
         }
         let waiting = self.house.disk.waiting() as u64;
-        let poisoned = self.house.disk.poisoned.is_some();
-        let surviving = if poisoned {
-            0
+        let choices = if self.house.disk.poisoned().is_some() {
+            2
         } else {
-            self.luck.within(0..waiting + 1)
+            waiting + 1
         };
+        let surviving = self.luck.within(0..choices);
         self.house.crash(surviving as usize);
         self.crashes += 1;
         self.model.crashed = true;
@@ -586,7 +588,7 @@ impl Life {
             // Connections that their client has given up end at last.
             line.client_gone |= self.house.clients.iter().all(|c| c.line != Some(number));
         }
-        if self.house.disk.poisoned.is_some() || self.chances.crashes && self.luck.chance(30) {
+        if self.house.disk.poisoned().is_some() || self.chances.crashes && self.luck.chance(30) {
             self.house.crash(0);
             self.crashes += 1;
             self.model.crashed = true;
