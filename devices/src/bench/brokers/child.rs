@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 
 use super::pinning;
 
@@ -178,11 +179,9 @@ pub fn kill_all() {
 
 /// SIGKILL to a child of ours that is not reaped yet.
 pub(super) fn kill(id: u32) {
-    if let Ok(id) = i32::try_from(id) {
-        let _ = nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(id),
-            nix::sys::signal::Signal::SIGKILL,
-        );
+    if let Some(id) = i32::try_from(id).ok().and_then(Pid::from_raw) {
+        // Fails only if it has ended already, which is what is wanted.
+        let _ = kill_process(id, Signal::KILL);
     }
 }
 
@@ -198,8 +197,8 @@ pub fn become_program(
 ) -> anyhow::Result<std::convert::Infallible> {
     #[cfg(target_os = "linux")]
     {
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-        if u32::try_from(nix::unistd::getppid().as_raw()) != Ok(parent) {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        if std::os::unix::process::parent_id() != parent {
             bail!("whoever started this has ended already");
         }
     }
@@ -219,8 +218,8 @@ pub fn become_program(
 /// # Errors
 /// If the system refuses.
 pub fn raise_open_files() -> anyhow::Result<()> {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit)?;
     Ok(())
 }

@@ -41,13 +41,12 @@ pub fn list(cores: &[usize]) -> String {
 /// The cores that this process may run on; empty if that cannot be known.
 #[cfg(target_os = "linux")]
 pub fn allowed() -> Vec<usize> {
-    use nix::sched::{CpuSet, sched_getaffinity};
-    use nix::unistd::Pid;
-    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else {
+    use rustix::thread::{CpuSet, sched_getaffinity};
+    let Ok(set) = sched_getaffinity(None) else {
         return Vec::new();
     };
-    (0..CpuSet::count())
-        .filter(|core| set.is_set(*core).unwrap_or(false))
+    (0..CpuSet::MAX_CPU)
+        .filter(|core| set.is_set(*core))
         .collect()
 }
 
@@ -60,16 +59,16 @@ pub fn allowed() -> Vec<usize> {
 /// Restricts the calling thread, and what it starts, to these cores.
 ///
 /// # Errors
-/// If the system refuses.
+/// If there is no such core, or the system refuses.
 #[cfg(target_os = "linux")]
 pub fn pin_this_thread(cores: &[usize]) -> anyhow::Result<()> {
-    use nix::sched::{CpuSet, sched_setaffinity};
-    use nix::unistd::Pid;
+    use rustix::thread::{CpuSet, sched_setaffinity};
     let mut set = CpuSet::new();
     for core in cores {
-        set.set(*core)?;
+        anyhow::ensure!(*core < CpuSet::MAX_CPU, "no core {core}");
+        set.set(*core);
     }
-    sched_setaffinity(Pid::from_raw(0), &set)?;
+    sched_setaffinity(None, &set)?;
     Ok(())
 }
 
