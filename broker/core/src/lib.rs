@@ -4,9 +4,11 @@
 //! The broker is a journal with readers: a publish appends, a session is filters plus a position,
 //! delivery is reading on from the position.
 
+pub mod account;
 pub mod codec;
 pub mod journal;
 pub mod message;
+pub mod rooms;
 pub mod rules;
 mod session;
 pub mod shard;
