@@ -168,7 +168,7 @@ impl Log {
             .range(from..)
             .filter_map(|(offset, entry)| match &entry.record {
                 Record::Published(published) => Some((*offset, published)),
-                Record::Session { .. } | Record::Group { .. } => None,
+                Record::Session { .. } | Record::Group { .. } | Record::Account { .. } => None,
             })
     }
 }

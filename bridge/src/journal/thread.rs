@@ -232,7 +232,7 @@ fn weight(append: &Append) -> usize {
     APPEND_BYTES
         + match &append.record {
             Record::Published(p) => p.message.topic.len() + p.message.payload.len(),
-            Record::Session { .. } | Record::Group { .. } => 0,
+            Record::Session { .. } | Record::Group { .. } | Record::Account { .. } => 0,
         }
 }
 

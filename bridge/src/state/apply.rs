@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use tidings_core::account::{AccountRecord, apply_account_change};
 use tidings_core::journal::{Batch, Entry, Published, Record};
 use tidings_core::message::{Offset, Seq};
 use tidings_core::state::{
@@ -24,6 +25,13 @@ pub(super) trait Tables {
 
     /// The same for a shared subscription.
     fn change_group(&mut self, filter: &Arc<str>, change: &mut dyn FnMut(&mut Option<GroupRecord>));
+
+    /// The same for an account.
+    fn change_account(
+        &mut self,
+        user: &Arc<str>,
+        change: &mut dyn FnMut(&mut Option<AccountRecord>),
+    );
 
     /// Sets or removes the retained message of a topic.
     fn set_retained(&mut self, topic: &Arc<str>, retained: Option<Retained>);
@@ -55,6 +63,9 @@ fn apply_entry(tables: &mut impl Tables, entry: &Entry) {
                 group.cursor = *cursor;
                 group.unfinished.clone_from(unfinished);
             }
+        }),
+        Record::Account { user, change } => tables.change_account(user, &mut |account| {
+            apply_account_change(account, change);
         }),
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tidings_core::account::AccountRecord;
 use tidings_core::journal::Batch;
 use tidings_core::message::{Offset, Seq, UnixMillis};
 use tidings_core::state::{GroupRecord, Retained, SessionRecord, State};
@@ -29,6 +30,7 @@ struct Maps {
     groups: BTreeMap<Arc<str>, GroupRecord>,
     retained: BTreeMap<Arc<str>, Retained>,
     heads: BTreeMap<Arc<str>, Seq>,
+    accounts: BTreeMap<Arc<str>, AccountRecord>,
     index: Index,
 }
 
@@ -82,6 +84,9 @@ impl Maps {
             StateRecord::Head(stream, seq) => {
                 self.heads.insert(stream, seq);
             }
+            StateRecord::Account(user, account) => {
+                self.accounts.insert(user, account);
+            }
         }
     }
 }
@@ -114,6 +119,18 @@ impl Tables for Maps {
         self.index.position_moved(before, after);
         if let Some(group) = group {
             self.groups.insert(filter.clone(), group);
+        }
+    }
+
+    fn change_account(
+        &mut self,
+        user: &Arc<str>,
+        change: &mut dyn FnMut(&mut Option<AccountRecord>),
+    ) {
+        let mut account = self.accounts.remove(user);
+        change(&mut account);
+        if let Some(account) = account {
+            self.accounts.insert(user.clone(), account);
         }
     }
 
@@ -169,6 +186,17 @@ impl State for MemoryState {
 
     fn group(&self, filter: &str) -> Option<GroupRecord> {
         self.lock().groups.get(filter).cloned()
+    }
+
+    fn account(&self, user: &str) -> Option<AccountRecord> {
+        self.lock().accounts.get(user).cloned()
+    }
+
+    fn for_each_account(&self, visit: &mut dyn FnMut(&Arc<str>, &AccountRecord)) {
+        let accounts = self.lock().accounts.clone();
+        for (user, account) in &accounts {
+            visit(user, account);
+        }
     }
 
     fn for_each_retained(&self, filter: &str, before: Offset, visit: &mut dyn FnMut(&Retained)) {
@@ -246,6 +274,9 @@ impl Records for MemoryState {
             }),
             Kind::Head => records(&maps.heads, after, limit, |(stream, seq)| {
                 StateRecord::Head(stream, seq)
+            }),
+            Kind::Account => records(&maps.accounts, after, limit, |(user, account)| {
+                StateRecord::Account(user, account)
             }),
         }
     }

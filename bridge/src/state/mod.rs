@@ -1,5 +1,5 @@
 //! The state behind the journal: retained messages, sessions that outlive their connection, shared
-//! subscriptions and stream heads, in memory and on disk.
+//! subscriptions, stream heads and accounts, in memory and on disk.
 //!
 //! The journal is the only truth. Everything here is what the journal says up to an offset, and can
 //! be built again from a snapshot and the journal; so damage is found, said, set aside and mended,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use tidings_core::account::AccountRecord;
 use tidings_core::message::Seq;
 use tidings_core::state::{GroupRecord, Retained, SessionRecord};
 
@@ -24,12 +25,17 @@ pub(super) struct Layer {
     pub(super) retained: Changes<Retained>,
     /// Not ordered: it changes with every message, and nobody walks over it.
     pub(super) heads: HashMap<Arc<str>, Seq>,
+    pub(super) accounts: Changes<AccountRecord>,
 }
 
 impl Layer {
     /// Number of changed records.
     pub(super) fn len(&self) -> usize {
-        self.sessions.len() + self.groups.len() + self.retained.len() + self.heads.len()
+        self.sessions.len()
+            + self.groups.len()
+            + self.retained.len()
+            + self.heads.len()
+            + self.accounts.len()
     }
 
     /// Shows every changed record: its kind, its key, and what it is now.
@@ -52,6 +58,12 @@ impl Layer {
         for (stream, seq) in &self.heads {
             let record = StateRecord::Head(stream.clone(), *seq);
             visit(Kind::Head, stream, Some(record))?;
+        }
+        for (user, account) in &self.accounts {
+            let record = account
+                .clone()
+                .map(|a| StateRecord::Account(user.clone(), a));
+            visit(Kind::Account, user, record)?;
         }
         Ok(())
     }

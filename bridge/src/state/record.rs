@@ -8,12 +8,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tidings_core::account::AccountRecord;
 use tidings_core::message::{Offset, Seq};
 use tidings_core::state::{GroupRecord, Retained, SessionRecord};
 
 use crate::journal::segments::record::{
-    DecodeError, decode_group, decode_published, decode_session, encode_group, encode_published,
-    encode_session,
+    DecodeError, decode_account, decode_group, decode_published, decode_session, encode_account,
+    encode_group, encode_published, encode_session,
 };
 
 /// What a record of the state is about; the number is that in sled's keys and in snapshots.
@@ -28,11 +29,19 @@ pub enum Kind {
     Retained = 3,
     /// The last number of a stream, by its name.
     Head = 4,
+    /// An account, by user name.
+    Account = 5,
 }
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Self; 4] = [Self::Session, Self::Group, Self::Retained, Self::Head];
+    pub const ALL: [Self; 5] = [
+        Self::Session,
+        Self::Group,
+        Self::Retained,
+        Self::Head,
+        Self::Account,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -40,6 +49,7 @@ impl Kind {
             Self::Group => "shared subscription",
             Self::Retained => "retained message",
             Self::Head => "stream head",
+            Self::Account => "account",
         }
     }
 
@@ -65,6 +75,8 @@ pub enum StateRecord {
     Retained(Retained),
     /// A stream and the number of its last message.
     Head(Arc<str>, Seq),
+    /// An account and its user name.
+    Account(Arc<str>, AccountRecord),
 }
 
 /// Why the bytes of a record are refused.
@@ -86,13 +98,17 @@ impl StateRecord {
             Self::Group(..) => Kind::Group,
             Self::Retained(_) => Kind::Retained,
             Self::Head(..) => Kind::Head,
+            Self::Account(..) => Kind::Account,
         }
     }
 
-    /// Client Identifier, filter, topic or stream.
+    /// Client Identifier, filter, topic, stream or user name.
     pub fn key(&self) -> &Arc<str> {
         match self {
-            Self::Session(key, _) | Self::Group(key, _) | Self::Head(key, _) => key,
+            Self::Session(key, _)
+            | Self::Group(key, _)
+            | Self::Head(key, _)
+            | Self::Account(key, _) => key,
             Self::Retained(retained) => &retained.published.message.topic,
         }
     }
@@ -107,6 +123,7 @@ impl StateRecord {
                 encode_published(&retained.published, out);
             }
             Self::Head(_, seq) => out.extend_from_slice(&seq.0.to_le_bytes()),
+            Self::Account(_, account) => encode_account(account, out),
         }
     }
 
@@ -131,6 +148,7 @@ impl StateRecord {
                 let seq = value.try_into().map_err(|_| RecordError::Length(kind))?;
                 Self::Head(key.into(), Seq(u64::from_le_bytes(seq)))
             }
+            Kind::Account => Self::Account(key.into(), decode_account(value)?),
         })
     }
 }

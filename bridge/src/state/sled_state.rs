@@ -18,6 +18,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tidings_core::account::AccountRecord;
 use tidings_core::journal::Batch;
 use tidings_core::message::{Epoch, Offset, Seq, UnixMillis};
 use tidings_core::state::{GroupRecord, Retained, SessionRecord, State};
@@ -89,6 +90,13 @@ impl Disk {
     fn group(&self, filter: &str) -> Option<GroupRecord> {
         match self.get(Kind::Group, filter) {
             Some(StateRecord::Group(_, group)) => Some(group),
+            _ => None,
+        }
+    }
+
+    fn account(&self, user: &str) -> Option<AccountRecord> {
+        match self.get(Kind::Account, user) {
+            Some(StateRecord::Account(_, account)) => Some(account),
             _ => None,
         }
     }
@@ -226,6 +234,19 @@ impl SledState {
         )
     }
 
+    fn account_page(&self, after: Option<&str>) -> MergedPage<AccountRecord, Stored> {
+        let live = self.live();
+        let stored = self.disk.store.page(Kind::Account, "", after, PAGE_RECORDS);
+        let frozen = live.frozen.as_deref();
+        merged_page(
+            [Some(&live.active.accounts), frozen.map(|f| &f.accounts)],
+            self.disk.must(stored).into_iter(),
+            "",
+            after,
+            PAGE_RECORDS,
+        )
+    }
+
     fn retained_page(&self, prefix: &str, after: Option<&str>) -> MergedPage<Retained, Stored> {
         let live = self.live();
         let stored = self
@@ -257,6 +278,10 @@ impl Live {
 
     fn group(&self, filter: &str) -> Option<Option<GroupRecord>> {
         self.changed(|layer| layer.groups.get(filter))
+    }
+
+    fn account(&self, user: &str) -> Option<Option<AccountRecord>> {
+        self.changed(|layer| layer.accounts.get(user))
     }
 
     fn retained(&self, topic: &str) -> Option<Option<Retained>> {
@@ -307,6 +332,19 @@ impl Tables for Applying<'_> {
         }
         self.live.index.position_moved(before, after);
         self.live.active.groups.insert(filter.clone(), group);
+    }
+
+    fn change_account(
+        &mut self,
+        user: &Arc<str>,
+        change: &mut dyn FnMut(&mut Option<AccountRecord>),
+    ) {
+        let mut account = (self.live.account(user)).unwrap_or_else(|| self.disk.account(user));
+        let was_there = account.is_some();
+        change(&mut account);
+        if was_there || account.is_some() {
+            self.live.active.accounts.insert(user.clone(), account);
+        }
     }
 
     fn set_retained(&mut self, topic: &Arc<str>, retained: Option<Retained>) {
@@ -384,6 +422,32 @@ impl State for SledState {
     fn group(&self, filter: &str) -> Option<GroupRecord> {
         let changed = self.live().group(filter);
         changed.unwrap_or_else(|| self.disk.group(filter))
+    }
+
+    fn account(&self, user: &str) -> Option<AccountRecord> {
+        let changed = self.live().account(user);
+        changed.unwrap_or_else(|| self.disk.account(user))
+    }
+
+    fn for_each_account(&self, visit: &mut dyn FnMut(&Arc<str>, &AccountRecord)) {
+        let mut after: Option<Arc<str>> = None;
+        loop {
+            let page = self.account_page(after.as_deref());
+            for (user, found) in page.records {
+                let account = match found {
+                    Found::Changed(account) => account,
+                    Found::OnDisk(stored) => match self.disk.must(stored.read()) {
+                        StateRecord::Account(_, account) => account,
+                        _ => continue,
+                    },
+                };
+                visit(&user, &account);
+            }
+            if page.go_on_after.is_none() {
+                return;
+            }
+            after = page.go_on_after;
+        }
     }
 
     fn for_each_retained(&self, filter: &str, before: Offset, visit: &mut dyn FnMut(&Retained)) {

@@ -20,6 +20,7 @@
 
 use std::sync::Arc;
 
+use crate::account::AccountChange;
 use crate::message::{Epoch, Message, Offset, Seq};
 use crate::state::{GroupChange, SessionChange};
 use crate::topic::ReplayFrom;
@@ -45,6 +46,13 @@ pub enum Record {
         filter: Arc<str>,
         /// What changed.
         change: GroupChange,
+    },
+    /// An account changed.
+    Account {
+        /// The user name.
+        user: Arc<str>,
+        /// What changed.
+        change: AccountChange,
     },
 }
 

@@ -1,5 +1,5 @@
 //! State: what the journal says, indexed. Retained messages, sessions that outlive their
-//! connection, shared subscriptions, stream heads.
+//! connection, shared subscriptions, stream heads, accounts.
 //!
 //! This module owns the records and how a journal entry changes them, so that every
 //! implementation (in memory, sled) and every recovery agrees. It does not know where the records
@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::account::AccountRecord;
 use crate::journal::{Batch, Published};
 use crate::message::{Message, Offset, QoS, Seq, UnixMillis};
 use crate::topic::ReplayFrom;
@@ -336,6 +337,12 @@ pub trait State: Send + Sync {
 
     /// The shared subscription `$share/{group}/{filter}`, if it has a persistent member.
     fn group(&self, filter: &str) -> Option<GroupRecord>;
+
+    /// The account of a user.
+    fn account(&self, user: &str) -> Option<AccountRecord>;
+
+    /// Every account, in the order of names.
+    fn for_each_account(&self, visit: &mut dyn FnMut(&Arc<str>, &AccountRecord));
 
     /// Retained messages whose topic matches the plain filter and whose offset is before `before`.
     fn for_each_retained(&self, filter: &str, before: Offset, visit: &mut dyn FnMut(&Retained));

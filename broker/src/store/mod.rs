@@ -297,7 +297,7 @@ fn weight(record: &Record) -> u64 {
         Record::Published(published) => {
             (published.message.topic.len() + published.message.payload.len()) as u64 + OTHERS
         }
-        Record::Session { .. } | Record::Group { .. } => OTHERS,
+        Record::Session { .. } | Record::Group { .. } | Record::Account { .. } => OTHERS,
     }
 }
 

@@ -107,6 +107,7 @@ pub fn batch(batch: &Batch) -> String {
             }
             Record::Session { client_id, change } => format!("{client_id} {change:?}"),
             Record::Group { filter, change } => format!("{filter} {change:?}"),
+            Record::Account { user, change } => format!("{user} {change:?}"),
         };
         let _ = write!(text, "\n{:>14} shard {shard}: {what}", entry.offset.0);
     }

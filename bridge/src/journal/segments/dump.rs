@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tidings_core::account::AccountChange;
 use tidings_core::journal::{Audience, Published, ReadError, Record};
 use tidings_core::message::{MessageProperties, Offset};
 use tidings_core::state::{GroupChange, SessionChange, SubscriptionRecord, Unfinished, WillRecord};
@@ -134,9 +135,37 @@ pub fn entry_json(offset: Offset, record: &Record) -> Value {
             "cursor": cursor.0,
             "unfinished": unfinished.iter().map(|offset| offset.0).collect::<Vec<_>>(),
         }),
+        Record::Account { user, change } => {
+            let mut value = account_json(change);
+            value["kind"] = json!("account");
+            value["user"] = json!(**user);
+            value
+        }
     };
     value["offset"] = json!(offset.0);
     value
+}
+
+/// Without secrets: what is printed ends up in tickets and chats.
+fn account_json(change: &AccountChange) -> Value {
+    let names = |roles: &[Arc<str>]| roles.iter().map(|role| json!(**role)).collect::<Value>();
+    match change {
+        AccountChange::Created(account) => json!({
+            "change": "created",
+            "owner": account.owner.as_deref(),
+            "enabled": account.enabled,
+            "roles": names(&account.roles),
+            "created": account.created,
+        }),
+        AccountChange::SecretSet(_) => json!({ "change": "secret_set" }),
+        AccountChange::Enabled => json!({ "change": "enabled" }),
+        AccountChange::Disabled => json!({ "change": "disabled" }),
+        AccountChange::RolesSet(roles) => json!({ "change": "roles_set", "roles": names(roles) }),
+        AccountChange::TokensRevoked { before } => {
+            json!({ "change": "tokens_revoked", "before": before })
+        }
+        AccountChange::Deleted => json!({ "change": "deleted" }),
+    }
 }
 
 fn published_json(published: &Published) -> Value {

@@ -135,7 +135,9 @@ impl SegmentJournal {
         let (_, record) = check_entry(bytes).map_err(|what| damage(&what))?;
         match decode_record(record).map_err(|error| damage(&error))? {
             Record::Published(published) => Ok(published),
-            Record::Session { .. } | Record::Group { .. } => Err(damage(&"it is no message")),
+            Record::Session { .. } | Record::Group { .. } | Record::Account { .. } => {
+                Err(damage(&"it is no message"))
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! record    = 1 published | 2 client_id:text session-change | 3 filter:text group-change
+//!           | 4 user:text account-change
 //! published = flags:u8 seq:varint time:varint topic:text
 //!             [stream:text]            unless flag STREAM_IS_TOPIC
 //!             user:text client_id:text
@@ -13,11 +14,13 @@
 //! ```
 //! The other forms are read best in the functions below: `put_x` and `read_x` stand side by side.
 //! Everything else is in `wire`. Decoding accepts exactly what encoding writes, never
-//! panics, and a change of any form needs a new [`RECORD_VERSION`]. This module does not know where
+//! panics, and a change of any form needs a new [`RECORD_VERSION`]; a kind more needs none: who does
+//! not know it refuses it. This module does not know where
 //! the bytes are kept nor how they are protected.
 
 use std::sync::Arc;
 
+use tidings_core::account::{AccountChange, AccountRecord, Secret};
 use tidings_core::journal::{Audience, Published, Record};
 use tidings_core::message::{Message, MessageProperties, Offset, Publisher, QoS, Seq, UnixMillis};
 use tidings_core::state::{
@@ -34,6 +37,7 @@ pub const RECORD_VERSION: u32 = 1;
 const PUBLISHED: u8 = 1;
 const SESSION: u8 = 2;
 const GROUP: u8 = 3;
+const ACCOUNT: u8 = 4;
 
 const QOS_MASK: u8 = 0b0000_0011;
 const RETAIN: u8 = 1 << 2;
@@ -62,6 +66,11 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
             put_text(out, filter);
             put_group_change(out, change);
         }
+        Record::Account { user, change } => {
+            out.push(ACCOUNT);
+            put_text(out, user);
+            put_account_change(out, change);
+        }
     }
 }
 
@@ -79,6 +88,10 @@ pub fn decode_record(bytes: &[u8]) -> Result<Record> {
         GROUP => Ok(Record::Group {
             filter: reader.text()?,
             change: read_group_change(reader)?,
+        }),
+        ACCOUNT => Ok(Record::Account {
+            user: reader.text()?,
+            change: read_account_change(reader)?,
         }),
         value => Err(DecodeError::Unknown {
             what: "record kind",
@@ -158,6 +171,19 @@ pub fn decode_group(bytes: &[u8]) -> Result<GroupRecord> {
     })
 }
 
+/// Appends the binary form of an account to `out`.
+pub fn encode_account(account: &AccountRecord, out: &mut Vec<u8>) {
+    put_account(out, account);
+}
+
+/// Reads what [`encode_account`] wrote: all of `bytes`.
+///
+/// # Errors
+/// If the bytes are anything else.
+pub fn decode_account(bytes: &[u8]) -> Result<AccountRecord> {
+    whole(bytes, read_account)
+}
+
 /// What an index needs to know of a record, without taking memory for the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordHead<'a> {
@@ -192,7 +218,7 @@ pub fn decode_head(bytes: &[u8]) -> Result<RecordHead<'_>> {
     let mut reader = Reader::new(bytes);
     match reader.u8()? {
         PUBLISHED => read_head(&mut reader).map(|(_, head)| RecordHead::Published(head)),
-        SESSION | GROUP => Ok(RecordHead::Other),
+        SESSION | GROUP | ACCOUNT => Ok(RecordHead::Other),
         value => Err(DecodeError::Unknown {
             what: "record kind",
             value,
@@ -454,6 +480,106 @@ fn read_group_change(reader: &mut Reader<'_>) -> Result<GroupChange> {
             value,
         }),
     }
+}
+
+fn put_account_change(out: &mut Vec<u8>, change: &AccountChange) {
+    match change {
+        AccountChange::Created(account) => {
+            out.push(1);
+            put_account(out, account);
+        }
+        AccountChange::SecretSet(secret) => {
+            out.push(2);
+            put_secret(out, secret);
+        }
+        AccountChange::Enabled => out.push(3),
+        AccountChange::Disabled => out.push(4),
+        AccountChange::RolesSet(roles) => {
+            out.push(5);
+            put_list(out, roles, |out, role| put_text(out, role));
+        }
+        AccountChange::TokensRevoked { before } => {
+            out.push(6);
+            put_varint(out, *before);
+        }
+        AccountChange::Deleted => out.push(7),
+    }
+}
+
+fn read_account_change(reader: &mut Reader<'_>) -> Result<AccountChange> {
+    Ok(match reader.u8()? {
+        1 => AccountChange::Created(Box::new(read_account(reader)?)),
+        2 => AccountChange::SecretSet(read_secret(reader)?),
+        3 => AccountChange::Enabled,
+        4 => AccountChange::Disabled,
+        5 => AccountChange::RolesSet(reader.list(Reader::text)?),
+        6 => AccountChange::TokensRevoked {
+            before: reader.varint()?,
+        },
+        7 => AccountChange::Deleted,
+        value => {
+            return Err(DecodeError::Unknown {
+                what: "account change",
+                value,
+            });
+        }
+    })
+}
+
+fn put_account(out: &mut Vec<u8>, account: &AccountRecord) {
+    put_option(out, account.owner.as_ref(), |out, owner| {
+        put_text(out, owner)
+    });
+    put_secret(out, &account.secret);
+    out.push(u8::from(account.enabled));
+    put_list(out, &account.roles, |out, role| put_text(out, role));
+    put_varint(out, account.created);
+    put_varint(out, account.valid_from);
+}
+
+fn read_account(reader: &mut Reader<'_>) -> Result<AccountRecord> {
+    Ok(AccountRecord {
+        owner: read_option(reader, Reader::text)?,
+        secret: read_secret(reader)?,
+        enabled: read_bool(reader)?,
+        roles: reader.list(Reader::text)?,
+        created: reader.varint()?,
+        valid_from: reader.varint()?,
+    })
+}
+
+fn put_secret(out: &mut Vec<u8>, secret: &Secret) {
+    match secret {
+        Secret::None => out.push(0),
+        Secret::PasswordHash(hash) => {
+            out.push(1);
+            put_text(out, hash);
+        }
+        Secret::TokenHash(hash) => {
+            out.push(2);
+            out.extend_from_slice(hash);
+        }
+    }
+}
+
+fn read_secret(reader: &mut Reader<'_>) -> Result<Secret> {
+    Ok(match reader.u8()? {
+        0 => Secret::None,
+        1 => Secret::PasswordHash(reader.text()?),
+        2 => {
+            let mut hash = [0; 32];
+            for byte in &mut hash {
+                *byte = reader.u8()?;
+            }
+            Secret::TokenHash(hash)
+        }
+        value => {
+            return Err(DecodeError::Unknown {
+                what: "secret",
+                value,
+            });
+        }
+    })
 }
 
 fn put_unfinished(out: &mut Vec<u8>, unfinished: &Unfinished) {

@@ -141,8 +141,39 @@ fn records() -> Vec<Record> {
             filter: "$share/g/f".into(),
             change,
         }])
+        .chain(account_changes().map(|change| Record::Account {
+            user: "alice".into(),
+            change,
+        }))
         .chain([plain(), full()].map(|published| Record::Published(Arc::new(published))))
         .collect()
+}
+
+fn account() -> AccountRecord {
+    AccountRecord {
+        owner: Some("bob".into()),
+        secret: Secret::TokenHash([7; 32]),
+        enabled: true,
+        roles: vec!["admin".into(), "press".into()],
+        created: 1_795_225_600_123,
+        valid_from: 5,
+    }
+}
+
+fn account_changes() -> impl Iterator<Item = AccountChange> {
+    [
+        AccountChange::Created(Box::new(account())),
+        AccountChange::SecretSet(Secret::None),
+        AccountChange::SecretSet(Secret::PasswordHash(
+            "$argon2id$v=19$m=8,t=1,p=1$AA$AA".into(),
+        )),
+        AccountChange::Enabled,
+        AccountChange::Disabled,
+        AccountChange::RolesSet(vec!["x".into()]),
+        AccountChange::TokensRevoked { before: 77 },
+        AccountChange::Deleted,
+    ]
+    .into_iter()
 }
 
 fn session() -> SessionRecord {
@@ -171,6 +202,21 @@ fn every_record_comes_back_as_it_was() {
     }
 }
 
+/// Written before there were accounts.
+#[test]
+fn earlier_forms_are_read_as_ever() {
+    let bytes = *b"\x02\x01c\x08\x01\x01a\x00";
+    let ended = Record::Session {
+        client_id: "c".into(),
+        change: SessionChange::Ended {
+            filters: vec![("a".into(), QoS::AtMostOnce)],
+        },
+    };
+    assert_eq!(encoded(&ended), bytes);
+    assert_eq!(decode_record(&bytes), Ok(ended));
+    assert_eq!(RECORD_VERSION, 1, "snapshots of version 1 are still read");
+}
+
 #[test]
 fn state_records_come_back_as_they_were() {
     let mut out = Vec::new();
@@ -185,6 +231,10 @@ fn state_records_come_back_as_they_were() {
     out.clear();
     encode_group(&group, &mut out);
     assert_eq!(decode_group(&out), Ok(group));
+
+    out.clear();
+    encode_account(&account(), &mut out);
+    assert_eq!(decode_account(&out), Ok(account()));
 
     for published in [plain(), full()] {
         out.clear();
@@ -249,6 +299,7 @@ fn damaged_records_never_panic_and_what_decodes_encodes_to_the_same_bytes() {
             let _ = (
                 decode_session(&bytes),
                 decode_group(&bytes),
+                decode_account(&bytes),
                 decode_published(&bytes),
             );
         }

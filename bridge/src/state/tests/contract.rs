@@ -330,3 +330,37 @@ fn large_retained_messages_and_long_names_survive() {
         assert_eq!(retained_topics(subject.state(), "+", log.end).len(), 3);
     });
 }
+
+#[test]
+fn an_account_is_created_changed_and_deleted() {
+    each(|subject, log| {
+        assert_eq!(subject.state().account("alice"), None);
+        subject.apply(&log.append([created("alice", "one"), created("bob", "two")]));
+        let changes = [
+            AccountChange::SecretSet(Secret::PasswordHash("three".into())),
+            AccountChange::RolesSet(vec!["admin".into()]),
+            AccountChange::Disabled,
+            AccountChange::TokensRevoked { before: 2_000 },
+            AccountChange::TokensRevoked { before: 1_500 },
+        ];
+        subject.apply(&log.append(changes.map(|change| account("alice", change))));
+        let found = subject.state().account("alice").expect("an account");
+        assert_eq!(found.secret, Secret::PasswordHash("three".into()));
+        assert_eq!(found.roles, ["admin".into()]);
+        assert_eq!((found.enabled, found.valid_from), (false, 2_000));
+
+        let mut names = Vec::new();
+        subject
+            .state()
+            .for_each_account(&mut |user, _| names.push(user.to_string()));
+        assert_eq!(names, ["alice", "bob"]);
+
+        subject.apply(&log.append([
+            account("alice", AccountChange::Enabled),
+            account("bob", AccountChange::Deleted),
+            account("bob", AccountChange::Enabled),
+        ]));
+        assert!(subject.state().account("alice").is_some_and(|a| a.enabled));
+        assert_eq!(subject.state().account("bob"), None);
+    });
+}

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tempfile::TempDir;
+use tidings_core::account::{AccountChange, AccountRecord, Secret};
 use tidings_core::journal::{Audience, Batch, Entry, Published, Record};
 use tidings_core::message::{Epoch, Message, Offset, Publisher, QoS, Seq};
 use tidings_core::state::{
@@ -205,6 +206,27 @@ fn group_progress(filter: &str, cursor: u64, unfinished: &[u64]) -> Record {
             unfinished: unfinished.iter().copied().map(Offset).collect(),
         },
     }
+}
+
+fn account(user: &str, change: AccountChange) -> Record {
+    Record::Account {
+        user: user.into(),
+        change,
+    }
+}
+
+fn created(user: &str, password_hash: &str) -> Record {
+    account(
+        user,
+        AccountChange::Created(Box::new(AccountRecord {
+            owner: None,
+            secret: Secret::PasswordHash(password_hash.into()),
+            enabled: true,
+            roles: Vec::new(),
+            created: 1_000,
+            valid_from: 1_000,
+        })),
+    )
 }
 
 /// An implementation of the state, and when it goes to disk.

@@ -30,7 +30,7 @@ fn random_record(random: &mut Random, end: Offset) -> Record {
         _ => format!("$share/h/t/{}/#", random.below(3)),
     };
     let position = |random: &mut Random| random.below(end.0 + 1);
-    match random.below(14) {
+    match random.below(15) {
         0..=3 => {
             let size = if random.below(50) == 0 {
                 200_000
@@ -67,6 +67,14 @@ fn random_record(random: &mut Random, end: Offset) -> Record {
                 packet_id: random.below(9) as u16,
             },
         ),
+        14 => {
+            let user = format!("u{}", random.below(200));
+            match random.below(4) {
+                0 => account(&user, AccountChange::Deleted),
+                1 => account(&user, AccountChange::Disabled),
+                _ => created(&user, "hash"),
+            }
+        }
         12 => group_progress(&filter, position(random), &[position(random)]),
         _ if random.below(3) == 0 => ended(&client_id),
         _ => session(&client_id, SessionChange::WillPublished),
@@ -117,6 +125,14 @@ fn assert_answers_alike(left: &dyn State, right: &dyn State, random: &mut Random
         found
     };
     assert_eq!(sessions(left), sessions(right));
+    let user = format!("u{}", random.below(200));
+    assert_eq!(left.account(&user), right.account(&user));
+    let accounts = |state: &dyn State| {
+        let mut found = Vec::new();
+        state.for_each_account(&mut |user, account| found.push((user.clone(), account.clone())));
+        found
+    };
+    assert_eq!(accounts(left), accounts(right));
 }
 
 fn sled_and_memory_agree(seed: u64) {

@@ -69,7 +69,7 @@ impl Shard {
                     self.deliver_committed(now, entry.offset, published);
                 }
                 Record::Session { client_id, change } => self.note_wanted(client_id, change),
-                Record::Group { .. } => {}
+                Record::Group { .. } | Record::Account { .. } => {}
             }
             self.position = entry.offset.next();
             if *shard == self.options.id {
@@ -168,7 +168,7 @@ impl Shard {
         match &entry.record {
             Record::Session { client_id, .. } => self.settle_client(now, client_id),
             Record::Group { filter, .. } => self.groups.settled(filter),
-            Record::Published(_) => {}
+            Record::Published(_) | Record::Account { .. } => {}
         }
     }
 
