@@ -4,7 +4,8 @@
 //! A session is filters plus a position. While `reading` is `Live` its position is the shard's and
 //! messages come as they are published; while it is `Lagging` it reads on from the journal. A
 //! session that outlives its connection is a [`SessionRecord`](crate::state::SessionRecord) when
-//! nobody is connected, and is not here.
+//! nobody is connected, and is not here. There is one for each idle connection, so it is small:
+//! maps that are empty take little, what few sessions have is boxed.
 //!
 //! This module does not know topics' rules, other sessions, or the journal.
 
@@ -12,7 +13,7 @@ pub(crate) mod frames;
 pub(crate) mod outbox;
 pub(crate) mod window;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::codec::{
@@ -219,13 +220,13 @@ pub(crate) struct Session {
     /// The session has a record in the journal: it outlives this connection, or did.
     pub persistent: bool,
     pub expiry_s: u32,
-    pub will: Option<WillRecord>,
+    pub will: Option<Box<WillRecord>>,
     /// Seconds; 0: none.
     pub keep_alive_s: u16,
     pub last_received_ms: u64,
 
     pub subscriptions: BTreeMap<u32, Subscription>,
-    by_filter: HashMap<Arc<str>, u32>,
+    by_filter: BTreeMap<Arc<str>, u32>,
     next_subscription: u32,
     /// Plain filters of QoS 1 and 2, as the journal is asked for them; made anew when they change.
     journal_filters: Option<Arc<[Arc<str>]>>,
@@ -255,7 +256,7 @@ pub(crate) struct Session {
     pub subscribing: VecDeque<Subscribing>,
     /// An UNSUBSCRIBE waits for the journal.
     pub unsubscribing: bool,
-    pub inbound: HashMap<u16, Inbound>,
+    pub inbound: BTreeMap<u16, Inbound>,
     /// Those of `inbound` that an earlier connection began: each connection has a full quota (§4.9).
     pub inbound_before: Vec<u16>,
     /// QoS 1 publishes and other records that wait for the journal.
@@ -265,8 +266,8 @@ pub(crate) struct Session {
     /// Number of the last batch forwarded to other shards with a message of this session.
     pub last_forward: u64,
     pub route: Option<Box<Route>>,
-    pub aliases_in: HashMap<u16, Arc<str>>,
-    aliases_out: HashMap<Arc<str>, u16>,
+    pub aliases_in: BTreeMap<u16, Arc<str>>,
+    aliases_out: BTreeMap<Arc<str>, u16>,
 
     pub out: Outbox,
     /// The shell holds bytes back until told to go on.
@@ -286,7 +287,7 @@ impl Session {
             keep_alive_s: 0,
             last_received_ms: now_ms,
             subscriptions: BTreeMap::new(),
-            by_filter: HashMap::new(),
+            by_filter: BTreeMap::new(),
             next_subscription: 0,
             journal_filters: None,
             reading: Reading::Live,
@@ -304,14 +305,14 @@ impl Session {
             progressed: false,
             subscribing: VecDeque::new(),
             unsubscribing: false,
-            inbound: HashMap::new(),
+            inbound: BTreeMap::new(),
             inbound_before: Vec::new(),
             uncommitted: 0,
             unacknowledged: 0,
             last_forward: 0,
             route: None,
-            aliases_in: HashMap::new(),
-            aliases_out: HashMap::new(),
+            aliases_in: BTreeMap::new(),
+            aliases_out: BTreeMap::new(),
             out: Outbox::default(),
             paused: false,
             queued: false,

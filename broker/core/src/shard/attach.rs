@@ -135,7 +135,7 @@ impl Shard {
         };
         let window = request.receive_maximum.min(self.options.max_inflight);
         let mut session = Session::new(client, window, now.monotonic_ms);
-        session.will.clone_from(&request.will);
+        session.will = request.will.clone().map(Box::new);
         session.expiry_s = request
             .session_expiry_s
             .min(self.options.session_expiry_max_s);
@@ -232,7 +232,7 @@ impl Shard {
             .filter(|r| clean_start || r.user != user || expired(r));
         let present = record.is_some() && ends.is_none();
         let opens = expiry_s > 0 || present;
-        let will = session.will.clone().map(Box::new);
+        let will = session.will.clone();
         session.persistent = opens;
         if let Some(record) = ends {
             let last = if opens {
@@ -464,7 +464,7 @@ impl Shard {
             && stage == Stage::Online
             && will_record.as_ref().is_some_and(|w| over || w.delay_s == 0);
         if publish_now && let Some(will) = will_record {
-            self.publish_will(now, will, &user);
+            self.publish_will(now, *will, &user);
         }
         if persistent {
             if let Some((cursor, unfinished)) = saved.filter(|_| !over) {
