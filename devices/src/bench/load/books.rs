@@ -129,6 +129,8 @@ pub struct Books {
     pub latency: Histogram<u64>,
     /// Whether latencies are recorded.
     pub measuring: bool,
+    /// When the latest delivery came.
+    pub latest_nanos: u64,
     /// Of shared subscriptions: what arrived of each publisher, at whichever member.
     pub shared: Vec<Arrivals>,
     /// Publishers of this thread whose window has moved.
@@ -147,10 +149,17 @@ impl Books {
             counts: Counts::default(),
             latency: latency_histogram(),
             measuring: false,
+            latest_nanos: 0,
             shared: Vec::new(),
             moved: Vec::new(),
             moved_elsewhere: Vec::new(),
         }
+    }
+
+    /// Makes room for what arrives of shared subscriptions to publishers below this number.
+    pub fn share_of(&mut self, publishers: u32) {
+        let publishers = self.shared.len().max(publishers as usize);
+        self.shared.resize(publishers, Arrivals::default());
     }
 
     /// The window of a publisher.
@@ -249,6 +258,7 @@ impl Books {
             }
         }
         self.counts.delivered += 1;
+        self.latest_nanos = now_nanos;
         self.confirm(publisher, sequence);
         if self.measuring {
             self.latency
@@ -268,9 +278,6 @@ impl Books {
             Receives::All(of) | Receives::Some(of) => (of.start, false),
         };
         let place = publisher as usize;
-        if self.shared.len() <= place {
-            self.shared.resize(place + 1, Arrivals::default());
-        }
         let arrival = self
             .shared
             .get_mut(place)
@@ -372,11 +379,15 @@ mod tests {
     #[test]
     fn members_of_a_share_group_may_overtake_each_other_but_none_itself() {
         let mut books = books(vec![Flow::new(1, 8, 0)]);
+        books.share_of(1);
         let mut one = Receiver::new(&Receives::Share(0..1));
         let mut other = Receiver::new(&Receives::Share(0..1));
         let mut out = Vec::new();
-        for (to, sequence) in [(&mut one, 1), (&mut other, 0), (&mut other, 3)] {
-            books.note(publish(0, sequence), None, Some(to), &mut out, 0);
+        let first = publish(0, 1);
+        books.note(first, None, Some(&mut one), &mut out, 0);
+        for sequence in [0, 3] {
+            let packet = publish(0, sequence);
+            books.note(packet, None, Some(&mut other), &mut out, 0);
         }
         assert_eq!(books.counts.out_of_order, 0);
         books.note(publish(0, 2), None, Some(&mut other), &mut out, 0);

@@ -10,7 +10,9 @@ use crate::bench::outcome::Outcome;
 use crate::bench::target::{Target, Usage};
 
 /// How often the conductor looks.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(5);
+/// How often someone who watches is told.
+const TELL: Duration = Duration::from_millis(100);
 /// After everything has arrived: time for what should not arrive, doubled messages.
 const AFTERMATH: Duration = Duration::from_millis(200);
 
@@ -55,7 +57,7 @@ impl Conductor<'_> {
             {
                 return Ended::Stalled;
             }
-            if told.elapsed() > LOOK * 5 {
+            if told.elapsed() > TELL {
                 told = Instant::now();
                 (self.progress)(Progress {
                     doing,

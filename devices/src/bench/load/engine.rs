@@ -71,6 +71,7 @@ pub struct Shared {
     /// For each thread: its publishers whose window others have moved, and what wakes it.
     mail: Vec<(Mutex<Vec<u32>>, OwnedFd)>,
     ready: AtomicUsize,
+    sessions_present: AtomicUsize,
     closed: AtomicU64,
     first_closed: Mutex<Option<String>>,
     closing_is_expected: AtomicBool,
@@ -81,6 +82,8 @@ struct SharedCounts {
     sent: AtomicU64,
     acknowledged: AtomicU64,
     delivered: AtomicU64,
+    /// The stage that the thread has entered.
+    stage: AtomicU8,
 }
 
 impl Shared {
@@ -111,6 +114,7 @@ impl Shared {
             counts: (0..threads).map(|_| SharedCounts::default()).collect(),
             mail,
             ready: AtomicUsize::new(0),
+            sessions_present: AtomicUsize::new(0),
             closed: AtomicU64::new(0),
             first_closed: Mutex::default(),
             closing_is_expected: AtomicBool::new(false),
@@ -169,21 +173,19 @@ impl Shared {
     }
 
     /// Makes a thread's counts visible to the conductor.
-    pub fn publish_counts(&self, thread: usize, counts: &Counts) {
+    pub fn publish_counts(&self, thread: usize, counts: &Counts, stage: Stage) {
         if let Some(shared) = self.counts.get(thread) {
             shared.sent.store(counts.sent, Ordering::Relaxed);
             shared
                 .acknowledged
                 .store(counts.acknowledged, Ordering::Relaxed);
             shared.delivered.store(counts.delivered, Ordering::Relaxed);
+            shared.stage.store(stage as u8, Ordering::Release);
         }
     }
 
     /// Notes that a connection is lost.
     pub fn note_closed(&self, why: &Broken) {
-        if self.closing_is_expected.load(Ordering::Acquire) || self.stage() == Stage::End {
-            return;
-        }
         self.closed.fetch_add(1, Ordering::AcqRel);
         let mut first = self
             .first_closed
@@ -230,6 +232,9 @@ impl Engine {
                 pin(core)?;
                 let worker = Worker::bring_up(thread, &plan, &endpoint, Arc::clone(&shared))?;
                 drop(plan);
+                shared
+                    .sessions_present
+                    .fetch_add(worker.sessions_present(), Ordering::AcqRel);
                 shared.ready.fetch_add(1, Ordering::AcqRel);
                 worker.run()
             };
@@ -261,7 +266,7 @@ impl Engine {
         }
     }
 
-    /// From now on it is no news that the broker closes connections: it is about to be killed.
+    /// From now on it is no surprise that the broker closes connections.
     pub fn expect_closing(&self) {
         self.shared
             .closing_is_expected
@@ -280,17 +285,37 @@ impl Engine {
         totals
     }
 
-    /// Whether everything that was sent has all its confirmations.
+    /// Whether publishing has stopped and everything that was sent has all its confirmations.
     #[must_use]
     pub fn is_settled(&self) -> bool {
+        // Until a thread has entered the stage, it may have sent what its counts do not say yet.
+        let quiet = |c: &SharedCounts| c.stage.load(Ordering::Acquire) >= Stage::Drain as u8;
+        if !self.shared.counts.iter().all(quiet) {
+            return false;
+        }
         let completed: u64 = self.shared.flows.iter().map(Flow::completed).sum();
         completed >= self.totals().sent
     }
 
-    /// How many connections the broker closed, and why the first was.
+    /// How many connections are lost.
+    #[must_use]
+    pub fn connections_lost(&self) -> u64 {
+        self.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// Clients whose session the broker still had.
+    #[must_use]
+    pub fn sessions_present(&self) -> usize {
+        self.shared.sessions_present.load(Ordering::Acquire)
+    }
+
+    /// How many connections are lost and why the first was, unless that was to be expected.
     #[must_use]
     pub fn closed(&self) -> Option<String> {
-        let count = self.shared.closed.load(Ordering::Acquire);
+        if self.shared.closing_is_expected.load(Ordering::Acquire) {
+            return None;
+        }
+        let count = self.connections_lost();
         let first = self
             .shared
             .first_closed
@@ -311,11 +336,11 @@ impl Engine {
     ///
     /// # Errors
     /// If a thread failed.
-    pub fn finish(self) -> anyhow::Result<Vec<Harvest>> {
+    pub fn finish(mut self) -> anyhow::Result<Vec<Harvest>> {
         self.stage(Stage::End);
+        let threads = std::mem::take(&mut self.threads);
         // All are joined before the first error is told, so that no thread goes on by itself.
-        let all: Vec<_> = self
-            .threads
+        let all: Vec<_> = threads
             .into_iter()
             .map(|t| {
                 t.join()
@@ -323,6 +348,16 @@ impl Engine {
             })
             .collect();
         all.into_iter().collect()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stage(Stage::End);
+        for thread in self.threads.drain(..) {
+            // Who drops an engine has an error to tell already.
+            let _left = thread.join();
+        }
     }
 }
 

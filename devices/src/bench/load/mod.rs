@@ -11,6 +11,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+mod away;
 pub mod books;
 pub mod conduct;
 pub mod engine;
@@ -18,6 +19,7 @@ pub mod link;
 pub mod plan;
 pub mod sequence;
 pub mod setup;
+mod standing;
 mod throughput;
 pub mod websocket;
 pub mod window;
@@ -26,7 +28,7 @@ pub mod worker;
 
 use self::plan::Names;
 use super::outcome::Outcome;
-use super::scenario::{Scenario, Shape};
+use super::scenario::{Scenario, Shape, Subscriber};
 use super::target::Target;
 
 /// How a scenario is run.
@@ -76,14 +78,37 @@ pub fn run(
     progress: &dyn Fn(Progress),
 ) -> anyhow::Result<Outcome> {
     let names = Names::new(run_number());
+    let away = away::Away {
+        scenario,
+        names: &names,
+        settings,
+        progress,
+    };
     match scenario.shape {
         Shape::FanIn { .. }
         | Shape::FanOut { .. }
         | Shape::Pairs { .. }
         | Shape::Rooms { .. }
         | Shape::Shared { .. }
-        | Shape::Paced { .. } => throughput::run(scenario, &names, target, settings, progress),
-        _ => anyhow::bail!("{}: cannot be run yet", scenario.name),
+        | Shape::Paced { .. }
+        | Shape::Durable {
+            subscriber: Subscriber::Online,
+            ..
+        } => throughput::run(scenario, &names, target, settings, progress),
+        Shape::Durable {
+            publishers,
+            subscriber: Subscriber::Offline,
+        } => away.durable(publishers, target),
+        Shape::OfflineBurst { sessions, messages } => away.burst(sessions, messages, target),
+        Shape::Restart { sessions, messages } => away.restart(sessions, messages, target),
+        Shape::SlowSubscriber { messages } => away::slow_subscriber(&away, messages, target),
+        Shape::Idle { connections } => {
+            standing::idle(scenario, connections, &names, target, settings, progress)
+        }
+        Shape::Filters { filters } => {
+            let names = [&names, &Names::new(run_number())];
+            standing::filters(scenario, filters, names, target, settings, progress)
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use super::books::{Books, Publisher, Receiver};
 use super::engine::{Shared, Stage};
 use super::link::{Broken, Link, READ_BYTES};
-use super::plan::{ClientPlan, Plan};
+use super::plan::{ClientPlan, Plan, Receives};
 use super::setup::{Endpoint, Up, bring_up};
 use super::wire::DISCONNECT;
 
@@ -49,8 +49,6 @@ pub struct Harvest {
     pub receivers: Vec<Receiver>,
     /// CPU share of the thread in the measured time.
     pub busy: f64,
-    /// Clients whose session the broker still had.
-    pub sessions_present: usize,
 }
 
 /// A fixed rate.
@@ -146,6 +144,9 @@ impl Worker {
             epoll::EventFlags::IN
         };
         epoll::add(&self.epoll, up.link.socket(), data, interest)?;
+        if let Some(Receives::Share(of) | Receives::Some(of)) = &client.receives {
+            self.books.share_of(of.end);
+        }
         if let Some(publish) = &client.publishes {
             let place = publish.publisher as usize;
             if self.client_of.len() <= place {
@@ -169,6 +170,11 @@ impl Worker {
             gone: false,
         });
         Ok(())
+    }
+
+    /// Clients whose session the broker still had.
+    pub(super) fn sessions_present(&self) -> usize {
+        self.sessions_present
     }
 
     /// Runs until the stage is `End`.
@@ -367,13 +373,11 @@ impl Worker {
     }
 
     fn lose(&mut self, number: usize, why: &Broken) {
-        if let Some(client) = self.clients.get_mut(number) {
-            if !client.gone {
-                client.gone = true;
-                self.shared.note_closed(why);
-                // A socket that is gone need not be taken off; the harvest closes it.
-                let _off = epoll::delete(&self.epoll, client.link.socket());
-            }
+        if let Some(client) = self.clients.get_mut(number).filter(|c| !c.gone) {
+            client.gone = true;
+            self.shared.note_closed(why);
+            // A socket that is gone need not be taken off; the harvest closes it.
+            let _off = epoll::delete(&self.epoll, client.link.socket());
         }
     }
 
@@ -418,7 +422,8 @@ impl Worker {
         if !self.books.moved_elsewhere.is_empty() {
             self.shared.send_mail(&mut self.books.moved_elsewhere);
         }
-        self.shared.publish_counts(self.thread, &self.books.counts);
+        self.shared
+            .publish_counts(self.thread, &self.books.counts, self.stage);
     }
 
     fn wait_time(&self) -> Timespec {
@@ -451,7 +456,6 @@ impl Worker {
             publishers,
             receivers,
             busy: self.busy,
-            sessions_present: self.sessions_present,
         }
     }
 }
