@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use tidings_core::message::MessageProperties;
 
+use super::options::MAX_ORIGIN_BYTES;
+
 /// User Property with the origin ids of the brokers passed.
 pub(super) const HOPS: &str = "tidings-hops";
 /// User Property with the [`Here::via`] of the link a message came in by.
@@ -19,6 +21,9 @@ pub(super) const VIA: &str = "tidings-via";
 
 /// Most brokers that a message passes: more is a loop in which somebody has changed its origin id.
 pub(super) const MAX_HOPS: usize = 16;
+
+/// Most bytes of all hops: a user can write any, and a User Property has 65,535 at most.
+const MAX_HOPS_BYTES: usize = MAX_HOPS * MAX_ORIGIN_BYTES;
 
 /// Where a link stands.
 #[derive(Clone, Debug)]
@@ -87,7 +92,9 @@ impl Here {
             .flat_map(|(_, value)| value.split(','))
             .take(MAX_HOPS)
             .collect();
-        if hops.len() >= MAX_HOPS || hops.contains(&&*self.origin) {
+        let bytes: usize = hops.iter().map(|hop| hop.len()).sum();
+        let is_too_long = hops.len() >= MAX_HOPS || bytes > MAX_HOPS_BYTES;
+        if is_too_long || hops.contains(&&*self.origin) {
             return Err(Loop);
         }
         Ok(hops)
@@ -162,5 +169,14 @@ mod tests {
         }
         assert_eq!(here("one-more").outward(properties.clone()), Err(Loop));
         assert_eq!(here("one-more").inward(properties), Err(Loop));
+    }
+
+    #[test]
+    fn what_a_user_writes_as_hops_does_not_grow_longer_than_a_user_property() {
+        let mut sent = MessageProperties::default();
+        sent.user.push((HOPS.into(), "x".repeat(65_535).into()));
+        let sent = Some(Box::new(sent));
+        assert_eq!(here("a").outward(sent.clone()), Err(Loop));
+        assert_eq!(here("a").inward(sent), Err(Loop));
     }
 }

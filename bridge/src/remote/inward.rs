@@ -54,6 +54,11 @@ impl Shared {
                     Happened::Message { message, ack } => {
                         self.enter(message, ack, &mut local, &peer, &mut entering).await?;
                     }
+                    Happened::TooLarge { qos, ack } => {
+                        self.count_in(Outcome::Refused);
+                        let ticket = (qos != QoS::AtMostOnce).then(|| entering.acks.open(ack));
+                        entering.settle(ticket, &peer)?;
+                    }
                     Happened::Subscribed { refused: 0 } => {
                         self.is_subscribed.store(true, Ordering::Relaxed);
                     }
@@ -168,7 +173,9 @@ impl Shared {
             ..message
         };
         let most = maximum_packet_bytes.min(self.options.max_packet_bytes as usize);
-        if message.packet_len(Version::V5) > most {
+        // In MQTT 3.1.1 there is only the topic, and that is well.
+        let malformed = self.options.protocol == Protocol::V5 && !message.is_well_formed();
+        if malformed || message.packet_len(Version::V5) > most {
             self.status.send_modify(|status| status.refused += 1);
             return None;
         }

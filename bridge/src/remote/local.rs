@@ -76,6 +76,21 @@ impl Carried {
     pub fn packet_len(&self, version: Version) -> usize {
         publish_len(version, &self.outgoing(1))
     }
+
+    /// False for what our broker would end the connection for, such as a Response Topic with
+    /// wildcards. Not every other broker looks.
+    pub fn is_well_formed(&self) -> bool {
+        let mut bytes = Vec::new();
+        let bare = Self {
+            payload: Bytes::new(),
+            ..self.clone()
+        };
+        encode_publish(Version::V5, &bare.outgoing(1), &mut bytes);
+        matches!(
+            decode(Some(Version::V5), &bytes, MAX_PACKET_BYTES),
+            Ok(Some(_))
+        )
+    }
 }
 
 /// What our broker says.

@@ -20,6 +20,10 @@ const KEEP_ALIVE_S: std::ops::RangeInclusive<u64> = 5..=65_535;
 /// Longest name of a link in bytes; it is part of a client id and of a topic.
 const MAX_NAME_BYTES: usize = 128;
 
+/// Longest [`LinkOptions::origin`] in bytes: with commas, 16 of them are far below what a User
+/// Property holds.
+pub(super) const MAX_ORIGIN_BYTES: usize = 512;
+
 /// The version of MQTT spoken with the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -53,7 +57,7 @@ pub struct LinkOptions {
     /// Longest delay between attempts.
     pub reconnect_max: Duration,
     /// Identity of this broker in the list of hops: the same for all of its links, different from
-    /// every other broker's, without commas.
+    /// every other broker's, without commas, at most 512 bytes.
     pub origin: String,
     /// Most messages outstanding at the peer, 1 to 256; more is faster over a slow line.
     pub window: u16,
@@ -94,7 +98,7 @@ pub enum OptionsError {
     #[error("reconnect_min must be above 0 and not above reconnect_max")]
     Reconnect,
     /// Hops are separated by commas.
-    #[error("the origin must not be empty nor contain a comma")]
+    #[error("the origin must have 1 to {MAX_ORIGIN_BYTES} bytes, without commas")]
     Origin,
     /// Out of bounds.
     #[error("the window must be 1 to {MAX_WINDOW} messages")]
@@ -177,7 +181,8 @@ impl LinkOptions {
         if self.reconnect_min.is_zero() || self.reconnect_min > self.reconnect_max {
             return Err(OptionsError::Reconnect);
         }
-        if self.origin.is_empty() || self.origin.contains([',', '\0']) {
+        let origin_fits = (1..=MAX_ORIGIN_BYTES).contains(&self.origin.len());
+        if !origin_fits || self.origin.contains([',', '\0']) {
             return Err(OptionsError::Origin);
         }
         if !(1..=MAX_WINDOW).contains(&self.window) {
@@ -245,7 +250,7 @@ mod tests {
     #[test]
     fn options_out_of_bounds_are_refused() {
         type Change = fn(&mut LinkOptions);
-        let wrong: [(Change, OptionsError); 10] = [
+        let wrong: [(Change, OptionsError); 11] = [
             (|o| o.name = "a/b".into(), OptionsError::Name("a/b".into())),
             (
                 |o| o.address = "h".into(),
@@ -263,6 +268,7 @@ mod tests {
             ),
             (|o| o.reconnect_min = Duration::MAX, OptionsError::Reconnect),
             (|o| o.origin = "a,b".into(), OptionsError::Origin),
+            (|o| o.origin = "x".repeat(513), OptionsError::Origin),
             (|o| o.window = MAX_WINDOW + 1, OptionsError::Window),
             (|o| o.topics.clear(), OptionsError::NoTopics),
         ];

@@ -11,9 +11,10 @@ use rumqttc::{Transport, v5};
 use tidings_core::message::QoS;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::local::{Carried, Outcome};
-use super::mapping::{Route, Routes};
+use super::mapping::Route;
 use super::options::{Address, LinkOptions, MAX_WINDOW, Protocol};
 use super::translate::{
     from_v5, puback_outcome, pubrec_outcome, qos_from_v4, qos_from_v5, qos_v4, qos_v5, to_v5,
@@ -26,6 +27,12 @@ const REQUESTS: usize = 2048;
 const EVENTS: usize = 64;
 /// How long a connection attempt may take, seconds.
 const CONNECT_TIMEOUT_S: u64 = 10;
+/// How long the client library may do nothing beyond two Keep Alives. It wakes up at each of them,
+/// unless it waits for a peer that takes no bytes, for which it sets itself no end.
+const STALL_SLACK: Duration = Duration::from_secs(CONNECT_TIMEOUT_S + 1);
+/// Largest packet there is, bytes [MQTT-2.2.3]. MQTT 3.1.1 has no Maximum Packet Size: a larger
+/// message would end the connection, and come again on the next one for ever.
+const LARGEST_PACKET_BYTES: usize = 268_435_460;
 /// How long the peer keeps a session for us, seconds: as long as MQTT can say.
 const SESSION_EXPIRY_S: u32 = u32::MAX;
 /// Packet Identifiers that the client library uses in turn, four times the largest window: an
@@ -88,6 +95,11 @@ pub(super) enum Happened {
         message: Carried,
         ack: AckToken,
     },
+    /// A message that is too large to be carried, without its content.
+    TooLarge {
+        qos: QoS,
+        ack: AckToken,
+    },
     /// The oldest publish that had no identifier got one.
     Sent {
         packet_id: u16,
@@ -138,7 +150,7 @@ pub(super) enum Role {
 
 impl Peer {
     /// Begins to connect; [`Happened::Connected`] or [`Happened::Lost`] follows.
-    pub fn connect(options: &LinkOptions, address: &Address, routes: &Routes, role: Role) -> Self {
+    pub fn connect(options: &LinkOptions, address: &Address, role: Role) -> Self {
         let client_id = match role {
             Role::Inward => options.client_id.clone(),
             Role::Outward => format!("{}-out", options.client_id),
@@ -153,8 +165,8 @@ impl Peer {
         };
         let (sender, events) = mpsc::channel(EVENTS);
         let keeps = role == Role::Inward;
-        let qos2 = |route: &Route| route.qos == QoS::ExactlyOnce;
-        let has_releases = keeps && routes.inward.iter().any(qos2);
+        let keep_alive = options.keep_alive;
+        let bytes = options.max_packet_bytes as usize;
         let (client, task) = match options.protocol {
             Protocol::V4 => {
                 let mut mqtt = rumqttc::MqttOptions::new(client_id, host, port);
@@ -163,8 +175,7 @@ impl Peer {
                     .set_clean_session(!keeps)
                     .set_manual_acks(true)
                     .set_inflight(PACKET_IDS);
-                let bytes = options.max_packet_bytes as usize;
-                mqtt.set_max_packet_size(bytes, bytes);
+                mqtt.set_max_packet_size(LARGEST_PACKET_BYTES, bytes);
                 if let Some(user) = &options.username {
                     mqtt.set_credentials(user, options.password.clone().unwrap_or_default());
                 }
@@ -172,10 +183,8 @@ impl Peer {
                 events
                     .network_options
                     .set_connection_timeout(CONNECT_TIMEOUT_S);
-                if has_releases {
-                    expect_releases_v4(&mut events.state);
-                }
-                (Client::V4(client), tokio::spawn(run_v4(events, sender)))
+                let run = run_v4(events, sender, keep_alive, bytes);
+                (Client::V4(client), tokio::spawn(run))
             }
             Protocol::V5 => {
                 let mut mqtt = v5::MqttOptions::new(client_id, host, port);
@@ -195,11 +204,9 @@ impl Peer {
                 if let Some(user) = &options.username {
                     mqtt.set_credentials(user, options.password.clone().unwrap_or_default());
                 }
-                let (client, mut events) = v5::AsyncClient::new(mqtt, REQUESTS);
-                if has_releases {
-                    expect_releases_v5(&mut events.state);
-                }
-                (Client::V5(client), tokio::spawn(run_v5(events, sender)))
+                let (client, events) = v5::AsyncClient::new(mqtt, REQUESTS);
+                let run = run_v5(events, sender, keep_alive);
+                (Client::V5(client), tokio::spawn(run))
             }
         };
         Self {
@@ -284,14 +291,16 @@ impl Peer {
         if said {
             // A peer that does not answer is not waited for.
             let gone = async { while !matches!(self.next().await, Happened::Lost { .. }) {} };
-            let _ = tokio::time::timeout(Duration::from_millis(500), gone).await;
+            let _ = timeout(Duration::from_millis(500), gone).await;
         }
     }
 }
 
 /// The client library ends a connection on a PUBREL whose PUBLISH it did not see in the same one,
 /// so that a peer that goes on where we were with QoS 2 would be refused for ever. Shown a PUBLISH
-/// with each identifier, it answers PUBCOMP to any.
+/// with each identifier, it answers PUBCOMP to any. That takes 4 to 7 ms and no memory, for the
+/// library has a bit for each identifier anyway. It is for a session that the peer has kept, and
+/// right after CONNACK, when no event waits.
 fn expect_releases_v4(state: &mut rumqttc::MqttState) {
     for packet_id in 1..=u16::MAX {
         let mut publish = rumqttc::Publish::new("", rumqttc::QoS::ExactlyOnce, Vec::new());
@@ -313,12 +322,34 @@ fn expect_releases_v5(state: &mut v5::MqttState) {
     }
 }
 
-async fn run_v4(mut events: rumqttc::EventLoop, sender: mpsc::Sender<Happened>) {
+/// What the client library has next; too long a silence is an error.
+async fn in_time<T, E: ToString>(
+    limit: Duration,
+    poll: impl Future<Output = Result<T, E>>,
+) -> Result<T, String> {
+    match timeout(limit, poll).await {
+        Ok(polled) => polled.map_err(|e| e.to_string()),
+        Err(_) => Err("the peer takes nothing any more".to_owned()),
+    }
+}
+
+async fn run_v4(
+    mut events: rumqttc::EventLoop,
+    sender: mpsc::Sender<Happened>,
+    keep_alive: Duration,
+    max_packet_bytes: usize,
+) {
     use rumqttc::{Event, Outgoing, Packet, SubscribeReasonCode};
+    let limit = keep_alive * 2 + STALL_SLACK;
     loop {
-        let happened = match events.poll().await {
+        let happened = match in_time(limit, events.poll()).await {
             Ok(Event::Incoming(packet)) => match packet {
-                Packet::ConnAck(connack) => Happened::Connected(Terms::v4(&connack)),
+                Packet::ConnAck(connack) => {
+                    if connack.session_present {
+                        expect_releases_v4(&mut events.state);
+                    }
+                    Happened::Connected(Terms::v4(&connack))
+                }
                 Packet::SubAck(ack) => Happened::Subscribed {
                     refused: ack
                         .return_codes
@@ -326,16 +357,7 @@ async fn run_v4(mut events: rumqttc::EventLoop, sender: mpsc::Sender<Happened>) 
                         .filter(|code| matches!(code, SubscribeReasonCode::Failure))
                         .count(),
                 },
-                Packet::Publish(publish) => Happened::Message {
-                    message: Carried {
-                        topic: publish.topic.clone(),
-                        payload: publish.payload.clone(),
-                        qos: qos_from_v4(publish.qos),
-                        retain: publish.retain,
-                        properties: None,
-                    },
-                    ack: AckToken::V4(publish),
-                },
+                Packet::Publish(publish) => message_v4(publish, max_packet_bytes),
                 Packet::PubAck(ack) => Happened::Acked {
                     packet_id: ack.pkid,
                     outcome: Outcome::Accepted,
@@ -348,9 +370,7 @@ async fn run_v4(mut events: rumqttc::EventLoop, sender: mpsc::Sender<Happened>) 
             },
             Ok(Event::Outgoing(Outgoing::Publish(packet_id))) => Happened::Sent { packet_id },
             Ok(Event::Outgoing(_)) => continue,
-            Err(error) => Happened::Lost {
-                error: error.to_string(),
-            },
+            Err(error) => Happened::Lost { error },
         };
         let over = matches!(happened, Happened::Lost { .. });
         if sender.send(happened).await.is_err() || over {
@@ -359,7 +379,45 @@ async fn run_v4(mut events: rumqttc::EventLoop, sender: mpsc::Sender<Happened>) 
     }
 }
 
-async fn run_v5(mut events: v5::EventLoop, sender: mpsc::Sender<Happened>) {
+fn message_v4(mut publish: rumqttc::Publish, max_packet_bytes: usize) -> Happened {
+    let qos = qos_from_v4(publish.qos);
+    let is_too_large = publish.size() > max_packet_bytes;
+    // What acknowledges needs no content.
+    let payload = std::mem::take(&mut publish.payload);
+    let topic = std::mem::take(&mut publish.topic);
+    let retain = publish.retain;
+    let ack = AckToken::V4(publish);
+    if is_too_large {
+        return Happened::TooLarge { qos, ack };
+    }
+    let message = Carried {
+        topic,
+        payload,
+        qos,
+        retain,
+        properties: None,
+    };
+    Happened::Message { message, ack }
+}
+
+fn message_v5(mut publish: v5bytes::v5::Publish) -> Happened {
+    let message = Carried {
+        // What is no text is no topic of any map.
+        topic: String::from_utf8(std::mem::take(&mut publish.topic).into()).unwrap_or_default(),
+        payload: std::mem::take(&mut publish.payload),
+        qos: qos_from_v5(publish.qos),
+        retain: publish.retain,
+        properties: publish.properties.take().as_ref().and_then(from_v5),
+    };
+    let ack = AckToken::V5(Box::new(publish));
+    Happened::Message { message, ack }
+}
+
+async fn run_v5(
+    mut events: v5::EventLoop,
+    sender: mpsc::Sender<Happened>,
+    mut keep_alive: Duration,
+) {
     use rumqttc::Outgoing;
     use v5::{Event, Incoming};
     use v5bytes::v5::{PubCompReason, SubscribeReasonCode};
@@ -368,9 +426,21 @@ async fn run_v5(mut events: v5::EventLoop, sender: mpsc::Sender<Happened>) {
     // as open, and would stop sending at its limit.
     let mut counted_for_ever = 0;
     loop {
-        let happened = match events.poll().await {
+        let happened = match in_time(keep_alive * 2 + STALL_SLACK, events.poll()).await {
             Ok(Event::Incoming(packet)) => match packet {
                 Incoming::ConnAck(connack) => {
+                    if connack.session_present {
+                        expect_releases_v5(&mut events.state);
+                    }
+                    let wanted = connack.properties.as_ref();
+                    match wanted.and_then(|p| p.server_keep_alive) {
+                        // No Keep Alive; the library would ping without a pause.
+                        Some(0) => {
+                            events.options.set_keep_alive(keep_alive);
+                        }
+                        Some(wanted_s) => keep_alive = Duration::from_secs(wanted_s.into()),
+                        None => {}
+                    }
                     let terms = Terms::v5(&connack);
                     limit = terms.packet_ids();
                     Happened::Connected(terms)
@@ -382,21 +452,7 @@ async fn run_v5(mut events: v5::EventLoop, sender: mpsc::Sender<Happened>) {
                         .filter(|code| !matches!(code, SubscribeReasonCode::Success(_)))
                         .count(),
                 },
-                Incoming::Publish(publish) => {
-                    let Ok(topic) = String::from_utf8(publish.topic.to_vec()) else {
-                        continue;
-                    };
-                    Happened::Message {
-                        message: Carried {
-                            topic,
-                            payload: publish.payload.clone(),
-                            qos: qos_from_v5(publish.qos),
-                            retain: publish.retain,
-                            properties: publish.properties.as_ref().and_then(from_v5),
-                        },
-                        ack: AckToken::V5(Box::new(publish)),
-                    }
-                }
+                Incoming::Publish(publish) => message_v5(publish),
                 Incoming::PubAck(ack) => Happened::Acked {
                     packet_id: ack.pkid,
                     outcome: puback_outcome(ack.reason),
@@ -423,9 +479,7 @@ async fn run_v5(mut events: v5::EventLoop, sender: mpsc::Sender<Happened>) {
             },
             Ok(Event::Outgoing(Outgoing::Publish(packet_id))) => Happened::Sent { packet_id },
             Ok(Event::Outgoing(_)) => continue,
-            Err(error) => Happened::Lost {
-                error: error.to_string(),
-            },
+            Err(error) => Happened::Lost { error },
         };
         let over = matches!(happened, Happened::Lost { .. });
         if sender.send(happened).await.is_err() || over {
@@ -437,5 +491,16 @@ async fn run_v5(mut events: v5::EventLoop, sender: mpsc::Sender<Happened>) {
             let _ = sender.send(Happened::Lost { error }).await;
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_library_that_waits_for_ever_ends_the_connection() {
+        let never = std::future::pending::<Result<(), String>>();
+        assert!(in_time(Duration::ZERO, never).await.is_err());
     }
 }

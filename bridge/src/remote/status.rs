@@ -38,8 +38,6 @@ pub struct LinkStatus {
     pub outstanding: usize,
     /// Messages that one side refused, or that are too large: dropped.
     pub refused: u64,
-    /// QoS 0 messages dropped because the peer did not take them fast enough.
-    pub dropped: u64,
     /// Messages that were on their way back and went no further.
     pub loops: u64,
     /// Messages that no map carries, of subscriptions of an earlier configuration: ignored.
@@ -58,7 +56,6 @@ impl LinkStatus {
             messages_out: 0,
             outstanding: 0,
             refused: 0,
-            dropped: 0,
             loops: 0,
             unmapped: 0,
         }

@@ -1,6 +1,6 @@
 //! From our journal to the peer.
 
-use tidings_core::codec::{Ack, ConnAckProperties, Packet, ReasonCode};
+use tidings_core::codec::{Ack, ConnAckProperties, Packet, Publish, ReasonCode, Version, encode};
 use tidings_core::message::QoS;
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
@@ -134,7 +134,7 @@ async fn a_peer_without_qos_2_and_retained_messages_gets_what_it_can_take() {
         unreachable!("it is a PUBLISH");
     };
     local
-        .send(&Packet::Publish(tidings_core::codec::Publish {
+        .send(&Packet::Publish(Publish {
             retain: true,
             ..message
         }))
@@ -220,5 +220,177 @@ async fn a_peer_that_refuses_many_messages_at_qos_2_still_gets_the_next() {
         }
     }
     assert!(rig.status.borrow().refused >= 20);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn an_exchange_at_qos_2_that_broke_at_the_peer_is_begun_again() {
+    for protocol in [Protocol::V4, Protocol::V5] {
+        let mut rig = rig(protocol, QoS::ExactlyOnce).await;
+        rig.keeps().await;
+        let (mut local, mut peer) = connected(&mut rig, ConnAckProperties::default()).await;
+        local.send(&publish(QoS::ExactlyOnce, 11, "here/a/x")).await;
+        let packet_id = peer.receive_publish("there/a/x").await;
+        peer.send(&Packet::PubRec(ack(packet_id))).await;
+        assert_eq!(peer.receive().await, Packet::PubRel(ack(packet_id)));
+        drop(peer);
+        local.receive_end().await;
+        let (mut local, mut peer) = connected(&mut rig, ConnAckProperties::default()).await;
+        local.send(&publish(QoS::ExactlyOnce, 11, "here/a/x")).await;
+        let packet_id = peer.receive_publish("there/a/x").await;
+        peer.send(&Packet::PubRec(ack(packet_id))).await;
+        assert_eq!(peer.receive().await, Packet::PubRel(ack(packet_id)));
+        peer.send(&Packet::PubComp(ack(packet_id))).await;
+        assert_eq!(local.receive().await, Packet::PubRec(ack(11)));
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_release_of_our_broker_from_an_earlier_connection_is_answered_without_the_peer() {
+    let mut rig = rig(Protocol::V5, QoS::ExactlyOnce).await;
+    rig.keeps().await;
+    let (mut local, mut peer) = connected(&mut rig, ConnAckProperties::default()).await;
+    local.send(&Packet::PubRel(ack(11))).await;
+    assert_eq!(local.receive().await, Packet::PubComp(ack(11)));
+    local.send(&publish(QoS::ExactlyOnce, 12, "here/a/x")).await;
+    peer.receive_publish("there/a/x").await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn the_receive_maximum_of_the_peer_is_kept() {
+    let mut rig = rig(Protocol::V5, QoS::AtLeastOnce).await;
+    rig.keeps().await;
+    let properties = ConnAckProperties {
+        receive_maximum: Some(2),
+        ..Default::default()
+    };
+    let (mut local, mut peer) = connected(&mut rig, properties).await;
+    for ours in 11..=14 {
+        local
+            .send(&publish(QoS::AtLeastOnce, ours, "here/a/x"))
+            .await;
+    }
+    let first = peer.receive_publish("there/a/x").await;
+    peer.receive_publish("there/a/x").await;
+    peer.send(&Packet::PubAck(ack(first))).await;
+    assert_eq!(local.receive().await, Packet::PubAck(ack(11)));
+    peer.receive_publish("there/a/x").await;
+    rig.await_status(|status| status.outstanding == 2).await;
+    rig.stop().await;
+    // The client library says no goodbye while its window is full.
+    peer.receive_end().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_one_message_at_a_time_gets_all_at_qos_1_and_2() {
+    let mut rig = rig(Protocol::V5, QoS::ExactlyOnce).await;
+    rig.keeps().await;
+    let properties = ConnAckProperties {
+        receive_maximum: Some(1),
+        ..Default::default()
+    };
+    let (mut local, mut peer) = connected(&mut rig, properties).await;
+    for (ours, qos) in [
+        (1, QoS::ExactlyOnce),
+        (2, QoS::AtLeastOnce),
+        (3, QoS::ExactlyOnce),
+    ] {
+        local.send(&publish(qos, ours, "here/a/x")).await;
+    }
+    for expected in [
+        Packet::PubRec(ack(1)),
+        Packet::PubAck(ack(2)),
+        Packet::PubRec(ack(3)),
+    ] {
+        let packet_id = peer.receive_publish("there/a/x").await;
+        if matches!(expected, Packet::PubAck(_)) {
+            peer.send(&Packet::PubAck(ack(packet_id))).await;
+        } else {
+            peer.send(&Packet::PubRec(ack(packet_id))).await;
+            assert_eq!(peer.receive().await, Packet::PubRel(ack(packet_id)));
+            peer.send(&Packet::PubComp(ack(packet_id))).await;
+        }
+        assert_eq!(local.receive().await, expected);
+    }
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn the_maximum_packet_size_of_the_peer_is_kept_to_the_byte() {
+    let mut rig = rig(Protocol::V5, QoS::AtLeastOnce).await;
+    rig.keeps().await;
+    let properties = ConnAckProperties {
+        maximum_packet_size: Some(200),
+        ..Default::default()
+    };
+    let (mut local, mut peer) = connected(&mut rig, properties).await;
+    let mut largest = 0;
+    for (ours, len) in (1..).zip(40..=200) {
+        let Packet::Publish(message) = publish(QoS::AtLeastOnce, ours, "here/a/x") else {
+            unreachable!("it is a PUBLISH");
+        };
+        let payload = &vec![0; len];
+        local
+            .send(&Packet::Publish(Publish { payload, ..message }))
+            .await;
+        let refused = rig.status.borrow().refused;
+        if refused == 0 {
+            tokio::select! {
+                sent = peer.receive() => {
+                    let Packet::Publish(sent) = sent else { panic!("not a PUBLISH") };
+                    let packet_id = sent.packet_id.expect("QoS 1");
+                    let mut bytes = Vec::new();
+                    encode(Version::V5, &Packet::Publish(sent), &mut bytes);
+                    largest = bytes.len();
+                    peer.send(&Packet::PubAck(ack(packet_id))).await;
+                }
+                answer = local.receive() => {
+                    assert_eq!(answer, Packet::PubAck(ack(ours)));
+                    continue;
+                }
+            }
+        }
+        assert_eq!(local.receive().await, Packet::PubAck(ack(ours)));
+    }
+    assert_eq!(largest, 200);
+    assert_eq!(rig.status.borrow().last_error, None);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_qos_0_only_gets_it_and_our_broker_is_acknowledged() {
+    let mut rig = rig(Protocol::V5, QoS::ExactlyOnce).await;
+    rig.keeps().await;
+    let properties = ConnAckProperties {
+        maximum_qos: Some(QoS::AtMostOnce),
+        ..Default::default()
+    };
+    let (mut local, mut peer) = connected(&mut rig, properties).await;
+    local.send(&publish(QoS::AtLeastOnce, 11, "here/a/x")).await;
+    assert_eq!(peer.receive_publish("there/a/x").await, 0);
+    assert_eq!(local.receive().await, Packet::PubAck(ack(11)));
+    local.send(&publish(QoS::ExactlyOnce, 12, "here/a/x")).await;
+    assert_eq!(peer.receive_publish("there/a/x").await, 0);
+    assert_eq!(local.receive().await, Packet::PubRec(ack(12)));
+    rig.await_status(|status| status.messages_out == 2).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_peer_cannot_take_now_at_qos_2_is_sent_again() {
+    let mut rig = rig(Protocol::V5, QoS::ExactlyOnce).await;
+    rig.keeps().await;
+    let (mut local, mut peer) = connected(&mut rig, ConnAckProperties::default()).await;
+    local.send(&publish(QoS::ExactlyOnce, 11, "here/a/x")).await;
+    let packet_id = peer.receive_publish("there/a/x").await;
+    let not_now = Ack::new(packet_id, ReasonCode::QuotaExceeded);
+    peer.send(&Packet::PubRec(not_now)).await;
+    local.receive_end().await;
+    let (mut local, mut peer) = connected(&mut rig, ConnAckProperties::default()).await;
+    local.send(&publish(QoS::ExactlyOnce, 11, "here/a/x")).await;
+    peer.receive_publish("there/a/x").await;
+    assert_eq!(rig.status.borrow().refused, 0);
     rig.stop().await;
 }

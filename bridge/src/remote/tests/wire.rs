@@ -225,12 +225,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     pub(super) async fn answer_subscribe(&mut self) {
+        self.suback(ReasonCode::GrantedQoS2).await;
+    }
+
+    pub(super) async fn refuse_subscribe(&mut self) {
+        self.suback(ReasonCode::UnspecifiedError).await;
+    }
+
+    async fn suback(&mut self, reason: ReasonCode) {
         let Packet::Subscribe(subscribe) = self.receive().await else {
             panic!("not a SUBSCRIBE");
         };
         self.send(&Packet::SubAck(SubAck {
             packet_id: subscribe.packet_id,
-            reasons: vec![ReasonCode::GrantedQoS2; subscribe.filters.len()],
+            reasons: vec![reason; subscribe.filters.len()],
             reason_string: None,
             user: Vec::new(),
         }))
