@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::conduct::add_books;
 use super::engine::Engine;
 use super::plan::{ClientPlan, NUMBER_DIGITS, Names, Plan, PublishPlan, Receives};
 use super::setup::Endpoint;
@@ -14,8 +15,8 @@ use crate::bench::target::{Target, Usage};
 
 /// For a broker to finish what the last connection caused before its memory is read.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Clients that hold the filters.
-const HOLDERS: u32 = 100;
+/// Clients that hold the filters: 800 each of 200,000, which is within the limits that brokers ship with.
+const HOLDERS: u32 = 250;
 /// Clients that publish to random ones.
 const PUBLISHERS: u32 = 50;
 /// The few filters that many are compared with.
@@ -60,7 +61,7 @@ pub fn idle(
             .remarks
             .push(format!("the broker closed {lost} idle connections"));
     }
-    engine.finish()?;
+    add_books(&mut outcome, &engine.finish()?);
     outcome.add_figure(
         "connects/s",
         f64::from(connections) / outcome.seconds.max(1e-9),

@@ -47,7 +47,7 @@ pub struct Harvest {
     pub publishers: Vec<Publisher>,
     /// Its receivers.
     pub receivers: Vec<Receiver>,
-    /// CPU share of the thread in the measured time.
+    /// CPU share of the thread in the measured time, or while it connected if nothing was measured.
     pub busy: f64,
 }
 
@@ -88,6 +88,7 @@ impl Worker {
         shared: Arc<Shared>,
     ) -> anyhow::Result<Self> {
         let mine: Vec<&ClientPlan> = plan.clients.iter().filter(|c| c.thread == thread).collect();
+        let (cpu, began) = (thread_cpu(), shared.clock.nanos());
         let ups = bring_up(&mine, plan.qos, endpoint, shared.threads())?;
         let mut worker = Self {
             thread,
@@ -101,7 +102,10 @@ impl Worker {
             pace: None,
             stage: Stage::Hold,
             measured_from: None,
-            busy: 0.0,
+            busy: share_of_time(
+                thread_cpu().saturating_sub(cpu),
+                shared.clock.nanos() - began,
+            ),
             sessions_present: ups.iter().filter(|u| u.session_present).count(),
             shared,
         };
@@ -401,8 +405,7 @@ impl Worker {
             self.books.measuring = true;
         } else if let Some((cpu, wall)) = self.measured_from.take() {
             self.books.measuring = false;
-            let wall = Duration::from_nanos(now - wall).as_secs_f64();
-            self.busy = (thread_cpu().saturating_sub(cpu)).as_secs_f64() / wall.max(1e-9);
+            self.busy = share_of_time(thread_cpu().saturating_sub(cpu), now - wall);
         }
         if stage == Stage::Drain {
             for number in 0..self.clients.len() {
@@ -458,6 +461,10 @@ impl Worker {
             busy: self.busy,
         }
     }
+}
+
+fn share_of_time(cpu: Duration, wall_nanos: u64) -> f64 {
+    cpu.as_secs_f64() / Duration::from_nanos(wall_nanos).as_secs_f64().max(1e-9)
 }
 
 fn thread_cpu() -> Duration {
