@@ -15,6 +15,8 @@ pub const PUBREC: u8 = 0x50;
 pub const PUBREL: u8 = 0x62;
 /// PUBCOMP (§3.7).
 pub const PUBCOMP: u8 = 0x70;
+/// Longer than a run, so that idle connections are idle; some brokers refuse 0, which means never.
+const KEEP_ALIVE_SECS: u16 = 3_600;
 /// A whole DISCONNECT (§3.14).
 pub const DISCONNECT: [u8; 2] = [0xe0, 0];
 
@@ -193,14 +195,14 @@ pub fn put_ack(out: &mut Vec<u8>, kind: u8, identifier: u16) {
     out.extend_from_slice(&[kind, 2, high, low]);
 }
 
-/// Appends a CONNECT (§3.1) without keep-alive: thousands of idle connections shall be idle.
+/// Appends a CONNECT (§3.1).
 pub fn put_connect(out: &mut Vec<u8>, client_id: &str, session: Session) {
     let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4];
     body.push(match session {
         Session::Clean => 2,
         Session::Persistent => 0,
     });
-    body.extend_from_slice(&[0, 0]);
+    body.extend_from_slice(&KEEP_ALIVE_SECS.to_be_bytes());
     put_string(&mut body, client_id);
     put_header(out, 0x10, body.len());
     out.extend_from_slice(&body);
