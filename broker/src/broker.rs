@@ -20,7 +20,10 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::admission::Admission;
-use crate::auth::{Authenticate, OpenMode};
+use crate::auth::{
+    AccountBook, AccountOptions, Accounts, Authenticate, Commits, OpenMode, PasswordError,
+    PasswordOptions, Passwords,
+};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::handshake::{self, Origin, Reception};
@@ -82,6 +85,15 @@ impl Default for SessionLimits {
     }
 }
 
+/// How clients prove who they are.
+#[derive(Clone)]
+pub enum Auth {
+    /// As somebody else says.
+    By(Arc<dyn Authenticate>),
+    /// By the accounts of the broker.
+    Accounts(AccountOptions),
+}
+
 /// Everything a broker is told when it starts.
 #[derive(Clone)]
 pub struct BrokerOptions {
@@ -100,7 +112,9 @@ pub struct BrokerOptions {
     /// Who may use which topics, and what is kept.
     pub rules: Arc<Rules>,
     /// Who is who.
-    pub auth: Arc<dyn Authenticate>,
+    pub auth: Auth,
+    /// What hashing a password costs.
+    pub passwords: PasswordOptions,
     /// Who is a member of what.
     pub members: Arc<dyn Membership + Send + Sync>,
     /// Time between updates of `$SYS`; `None`: never.
@@ -132,7 +146,8 @@ impl BrokerOptions {
             max_connections: 10_000,
             session: SessionLimits::default(),
             rules: Arc::new(Rules::compile(&rules).unwrap_or_default()),
-            auth: Arc::new(OpenMode),
+            auth: Auth::By(Arc::new(OpenMode)),
+            passwords: PasswordOptions::default(),
             members: Arc::new(OpenRooms),
             system_interval: Some(Duration::from_secs(10)),
             shutdown_deadline: Duration::from_secs(10),
@@ -185,6 +200,9 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Passwords cannot be hashed.
+    #[error(transparent)]
+    Passwords(#[from] PasswordError),
     /// No threads or other resources are to be had.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -234,6 +252,7 @@ impl Broker {
             .map(|bound| (bound.kind(), bound.address))
             .collect();
 
+        let passwords = Passwords::new(options.passwords)?;
         let clock = Clock::new();
         let readiness = Readiness::default();
         let (events, happened) = mpsc::channel();
@@ -241,11 +260,15 @@ impl Broker {
         let (mailboxes, inboxes) = mailboxes(shards);
         let store = Store::open(&options.store, &options.rules)?;
         let (committed, failed) = (mailboxes.clone(), events.clone());
+        let commits = Arc::new(Commits::new());
+        let (book_committed, book_failed) = (commits.clone(), commits.clone());
         let mut store = store.start(store::Sinks {
             committed: Box::new(move |batch| {
+                book_committed.committed(&batch);
                 committed.broadcast(|| Input::Committed(batch.clone()))
             }),
             failed: Arc::new(move |cause| {
+                book_failed.failed();
                 let _ = failed.send(Happened::StoreFailed(cause));
             }),
         })?;
@@ -278,10 +301,23 @@ impl Broker {
             thread.begin();
         }
 
+        let book = Arc::new(AccountBook::new(
+            store.state(),
+            store.append_sink(),
+            commits,
+            mailboxes.clone(),
+            passwords,
+            clock,
+        ));
+        let auth: Arc<dyn Authenticate> = match options.auth {
+            Auth::By(auth) => auth,
+            Auth::Accounts(options) => Arc::new(Accounts::new(options, book.clone())),
+        };
         let counters = Arc::new(Counters::default());
         let reception = Arc::new(Reception {
             options: options.handshake,
-            auth: options.auth.clone(),
+            auth,
+            book: book.clone(),
             admission: Admission::new(options.max_connections),
             shards: mailboxes.clone(),
             counters: counters.clone(),
@@ -334,6 +370,7 @@ impl Broker {
             runtime,
             system,
             epoch,
+            book,
         })
     }
 }
@@ -526,9 +563,15 @@ pub struct Running {
     runtime: tokio::runtime::Handle,
     system: SystemValues,
     epoch: Epoch,
+    book: Arc<AccountBook>,
 }
 
 impl Running {
+    /// The book of accounts.
+    pub fn accounts(&self) -> &Arc<AccountBook> {
+        &self.book
+    }
+
     /// Identity of this broker: that of its journal, as text.
     pub fn identity(&self) -> String {
         format!("{:016x}", self.epoch.0)

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use crate::admission::{Admission, Place};
-use crate::auth::{Authenticate, Credentials};
+use crate::auth::{AccountBook, Admitted, Authenticate, Credentials};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::shard::{Arrival, Mailboxes};
@@ -67,6 +67,7 @@ impl std::fmt::Display for Origin {
 pub(crate) struct Reception {
     pub options: Options,
     pub auth: Arc<dyn Authenticate>,
+    pub book: Arc<AccountBook>,
     pub admission: Admission,
     pub shards: Mailboxes,
     pub counters: Arc<Counters>,
@@ -107,6 +108,7 @@ impl Reception {
         match result {
             Ok((request, rest, place)) => {
                 let shard = shard_of(&request.client_id, self.shards.len());
+                let identity = request.identity.clone();
                 match transport.detach() {
                     Ok(stream) => self.shards.adopt(
                         shard,
@@ -119,6 +121,10 @@ impl Reception {
                         }),
                     ),
                     Err(error) => debug!(peer = %origin, %error, "lost before its session"),
+                }
+                // Sent away while it was judged: its shard may have heard of it before it came.
+                if !self.auth.is_welcome(&identity) {
+                    self.book.disconnect(&identity.user);
                 }
             }
             Err(refusal) => {
@@ -184,15 +190,16 @@ impl Reception {
             let why = "extended authentication is not supported".to_owned();
             return Err(refuse(ReasonCode::BadAuthenticationMethod, why));
         }
-        let (identity, place) = match origin {
-            Origin::Broker { .. } => (Identity::broker(), None),
-            Origin::Network { .. } => {
+        let (admitted, place) = match origin {
+            Origin::Broker { .. } => (Admitted::as_one(Identity::broker()), None),
+            Origin::Network { peer } => {
                 let credentials = Credentials {
                     username: connect.username,
                     password: connect.password,
                     client_id: connect.client_id,
+                    address: Some(peer.ip()),
                 };
-                let identity = self
+                let admitted = self
                     .auth
                     .authenticate(credentials)
                     .await
@@ -200,11 +207,12 @@ impl Reception {
                 let place = self.admission.connection().ok_or_else(|| {
                     refuse(ReasonCode::QuotaExceeded, "too many connections".to_owned())
                 })?;
-                (identity, Some(place))
+                (admitted, Some(place))
             }
         };
         let now = self.clock.now();
-        let request = ConnectRequest::from_packet(connect, client_id, assigned, identity, now);
+        let request =
+            ConnectRequest::from_packet(connect, client_id, assigned, admitted.identity, now);
         Ok((request, place))
     }
 

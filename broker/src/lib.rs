@@ -18,5 +18,5 @@ pub mod store;
 mod system;
 mod transport;
 
-pub use broker::{Broker, BrokerOptions, Running, SessionLimits, StartError, StopError};
+pub use broker::{Auth, Broker, BrokerOptions, Running, SessionLimits, StartError, StopError};
 pub use readiness::State as Readiness;

@@ -9,6 +9,7 @@
 //! This crate does not know what the settings are for: topic patterns and permission expressions
 //! stay text here, with their line, for the broker's compiler to judge.
 
+mod auth;
 mod bridges;
 mod errors;
 mod layers;
@@ -25,11 +26,12 @@ mod topics;
 use std::env;
 use std::path::PathBuf;
 
+pub use auth::{Auth, AuthMode};
 pub use bridges::{AddressError, Bridge, BridgeAddress, BridgeTopic, Direction, Secret, Transport};
 pub use errors::{ConfigErrors, Origin};
 pub use logging::{Level, Log, LogFormat, Sys};
 pub use mqtt::{Limits, Mqtt};
-pub use server::{Auth, AuthMode, Listener, ListenerKind, Server};
+pub use server::{Listener, ListenerKind, Server};
 pub use storage::{Durability, Journal, State};
 pub use topics::{Keep, TopicRule};
 

@@ -1,4 +1,4 @@
-//! `[server]`, `[[listeners]]`, `[auth]`: the process, its doors, and who comes in.
+//! `[server]`, `[[listeners]]`: the process and its doors.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -114,22 +114,3 @@ fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAd
         ))
     })
 }
-
-/// `[auth]`: who may connect.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Auth {
-    /// How a client proves who it is.
-    pub mode: AuthMode,
-}
-
-/// How a client proves who it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AuthMode {
-    /// Not at all: any user name without a password, or none (anonymous).
-    #[default]
-    Open,
-}
-
-impl Section for Auth {}

@@ -28,6 +28,9 @@ use crate::topic::ReplayFrom;
 /// A number of a shard, 0 for the first.
 pub type ShardId = u16;
 
+/// Instead of a shard's number: the append is of the broker around the shards, and none counts it.
+pub const NO_SHARD: ShardId = ShardId::MAX;
+
 /// What one journal entry says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {

@@ -1,23 +1,38 @@
 //! Who a client is. The rest of the broker sees only the [`Identity`] that comes out.
 //!
 //! A user name becomes a topic level, so whatever establishes identities must give none that could
-//! not be one: [`check_user_name`] says which. This module does not know connections.
+//! not be one: [`check_user_name`] says which. No secret is ever logged, and none is in an error or in
+//! what `Debug` prints. This module does not know connections.
 
+mod accounts;
+mod attempts;
+mod book;
 mod open;
+mod passwords;
+mod token;
 
+use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 
 use tidings_core::codec::ReasonCode;
+use tidings_core::message::UnixMillis;
 use tidings_core::rules::Identity;
 
+pub use accounts::{Accounts, Options as AccountOptions};
+pub use attempts::{Attempts, Limit};
+pub(crate) use book::Commits;
+pub use book::{AccountBook, AccountError, AccountInfo};
 pub use open::OpenMode;
+pub use passwords::{Options as PasswordOptions, PasswordError, Passwords};
+pub use token::DeviceToken;
 
 /// Bytes of a user name: it is part of topics, of sessions and of every stored message.
 pub const MAX_USER_NAME_BYTES: usize = 256;
 
 /// What a client says about itself in its CONNECT.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Credentials<'a> {
     /// User Name (§3.1.3.5).
     pub username: Option<&'a str>,
@@ -25,6 +40,39 @@ pub struct Credentials<'a> {
     pub password: Option<&'a [u8]>,
     /// Client Identifier; empty if one will be assigned.
     pub client_id: &'a str,
+    /// Where it comes from, if from the network.
+    pub address: Option<IpAddr>,
+}
+
+impl fmt::Debug for Credentials<'_> {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .field("password", &self.password.map(|_| "***"))
+            .field("client_id", &self.client_id)
+            .field("address", &self.address)
+            .finish()
+    }
+}
+
+/// A client that may come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Who it is.
+    pub identity: Identity,
+    /// When what it proved ends, and its connection with it; `None`: never by itself.
+    pub valid_until: Option<UnixMillis>,
+}
+
+impl Admitted {
+    /// Until further notice.
+    pub const fn as_one(identity: Identity) -> Self {
+        Self {
+            identity,
+            valid_until: None,
+        }
+    }
 }
 
 /// Why a client may not come in.
@@ -39,6 +87,12 @@ pub enum Denied {
     /// The client is known and may not come in.
     #[error("not authorized")]
     NotAuthorized,
+    /// Too many wrong passwords from this address, or for this user.
+    #[error("too many failed attempts, try again later")]
+    TooManyAttempts,
+    /// Whoever has to decide cannot be reached. Nobody comes in meanwhile.
+    #[error("authentication is not available")]
+    Unavailable,
 }
 
 impl Denied {
@@ -47,17 +101,25 @@ impl Denied {
         match self {
             Self::UserName(_) | Self::Credentials => ReasonCode::BadUserNameOrPassword,
             Self::NotAuthorized => ReasonCode::NotAuthorized,
+            Self::TooManyAttempts => ReasonCode::ConnectionRateExceeded,
+            Self::Unavailable => ReasonCode::ServerUnavailable,
         }
     }
 }
 
 /// The answer to [`Authenticate::authenticate`], perhaps later.
-pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Identity, Denied>> + Send + 'a>>;
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Admitted, Denied>> + Send + 'a>>;
 
 /// Establishes who a client is.
 pub trait Authenticate: Send + Sync {
     /// Judges credentials. It may take its time: only the one client waits, and not for ever.
     fn authenticate<'a>(&'a self, credentials: Credentials<'a>) -> Answer<'a>;
+
+    /// Whether someone who was admitted is still welcome: asked again once its session is on its
+    /// way, so that a ban while a password was being checked is not missed.
+    fn is_welcome(&self, _identity: &Identity) -> bool {
+        true
+    }
 }
 
 /// Whether a user name can be a topic level of its own.

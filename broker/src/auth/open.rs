@@ -4,7 +4,7 @@ use std::future::ready;
 
 use tidings_core::rules::Identity;
 
-use super::{Answer, Authenticate, Credentials, check_user_name};
+use super::{Admitted, Answer, Authenticate, Credentials, check_user_name};
 
 /// Any user name, with any password or none; without a user name a client is anonymous.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,7 +16,7 @@ impl Authenticate for OpenMode {
             None => Ok(Identity::anonymous()),
             Some(name) => check_user_name(name).map(|()| Identity::user(name)),
         };
-        Box::pin(ready(answer))
+        Box::pin(ready(answer.map(Admitted::as_one)))
     }
 }
 
@@ -33,8 +33,10 @@ mod tests {
                 username,
                 password: None,
                 client_id: "c",
+                address: None,
             })
             .await
+            .map(|admitted| admitted.identity)
     }
 
     #[tokio::test]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_broker::auth::{Authenticate, OpenMode};
-use tidings_broker::{BrokerOptions, SessionLimits, handshake, listener, store};
+use tidings_broker::auth::{AccountOptions, Limit, OpenMode, PasswordOptions};
+use tidings_broker::{Auth, BrokerOptions, SessionLimits, handshake, listener, store};
 use tidings_config::{AuthMode, Durability, ListenerKind, Settings, TopicRule};
 use tidings_core::message::QoS;
 use tidings_core::rules::{Keep, OpenRooms, RuleSource, Rules};
@@ -41,8 +41,9 @@ fn rule_source(rule: &TopicRule) -> RuleSource {
 /// As for [`rules`].
 pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, String> {
     let (server, mqtt, limits) = (&settings.server, &settings.mqtt, &settings.limits);
-    let auth: Arc<dyn Authenticate> = match settings.auth.mode {
-        AuthMode::Open => Arc::new(OpenMode),
+    let auth = match settings.auth.mode {
+        AuthMode::Open => Auth::By(Arc::new(OpenMode)),
+        AuthMode::Accounts => Auth::Accounts(account_options(&settings.auth)),
     };
     Ok(BrokerOptions {
         store: store_options(settings),
@@ -69,6 +70,11 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
         },
         rules: Arc::new(rules(&settings.topics)?),
         auth,
+        passwords: PasswordOptions {
+            memory_kib: settings.auth.password_memory_kib,
+            passes: settings.auth.password_passes,
+            at_once: settings.auth.password_hashes_at_once as usize,
+        },
         members: Arc::new(OpenRooms),
         system_interval: match settings.sys.interval_s {
             0 => None,
@@ -76,6 +82,18 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
         },
         shutdown_deadline: Duration::from_secs(server.shutdown_deadline_s),
     })
+}
+
+fn account_options(auth: &tidings_config::Auth) -> AccountOptions {
+    let limit = |burst, per_minute| Limit { burst, per_minute };
+    AccountOptions {
+        guests: auth.guests,
+        failures_of_address: limit(
+            auth.failures_per_address,
+            auth.failures_per_address_per_minute,
+        ),
+        failures_of_user: limit(auth.failures_per_user, auth.failures_per_user_per_minute),
+    }
 }
 
 fn listener_options(listener: &tidings_config::Listener) -> listener::Options {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tidings_broker::auth::{AccountOptions, PasswordOptions};
 use tidings_broker::listener::Kind;
-use tidings_broker::{Broker, BrokerOptions, Running};
+use tidings_broker::{Auth, Broker, BrokerOptions, Running};
 use tidings_core::codec::{
     self, ConnectProperties, Packet, Publish, PublishProperties, ReasonCode, RetainHandling,
     Subscribe, SubscribeFilter,
@@ -38,6 +39,12 @@ impl TestBroker {
         Self { running, folder }
     }
 
+    /// Stops it in order, and gives its data directory.
+    pub fn stop(self) -> TempDir {
+        block_on(self.running.shutdown()).expect("an orderly stop");
+        self.folder
+    }
+
     pub fn address(&self, kind: Kind) -> SocketAddr {
         self.running.addresses(kind).next().expect("a listener")
     }
@@ -52,6 +59,26 @@ impl TestBroker {
             bytes: Vec::new(),
         }
     }
+}
+
+/// Accounts, with hashes that cost next to nothing.
+pub fn with_accounts(options: &mut BrokerOptions, accounts: AccountOptions) {
+    options.auth = Auth::Accounts(accounts);
+    options.passwords = PasswordOptions {
+        memory_kib: 64,
+        passes: 1,
+        at_once: 2,
+    };
+}
+
+/// Waits for what is not a peer.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(async { tokio::time::timeout(DEADLINE, future).await })
+        .expect("it takes no longer")
 }
 
 /// Two shards and a listener of each kind.
@@ -202,6 +229,27 @@ impl Peer {
             other => panic!("no CONNACK: {other:?}"),
         });
         reason.expect("a CONNACK before the end")
+    }
+
+    /// Whether the CONNACK that lets in found a session.
+    pub fn session_present(&mut self) -> bool {
+        let present = self.packet(|packet| match packet {
+            Packet::ConnAck(connack) => {
+                assert_eq!(connack.reason, ReasonCode::Success);
+                connack.session_present
+            }
+            other => panic!("no CONNACK: {other:?}"),
+        });
+        present.expect("a CONNACK before the end")
+    }
+
+    /// The DISCONNECT that comes next.
+    pub fn disconnect(&mut self) -> ReasonCode {
+        let reason = self.packet(|packet| match packet {
+            Packet::Disconnect(disconnect) => disconnect.reason,
+            other => panic!("no DISCONNECT: {other:?}"),
+        });
+        reason.expect("a DISCONNECT before the end")
     }
 
     /// The last bytes: everything up to the end of the connection.

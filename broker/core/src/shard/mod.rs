@@ -22,6 +22,7 @@ mod inbound;
 mod peers;
 mod publish;
 mod read_on;
+mod revoke;
 mod sessions;
 mod subscribe;
 mod upkeep;
@@ -42,6 +43,7 @@ use crate::tree::SubscriptionTree;
 
 pub use attach::ConnectRequest;
 pub use peers::ShardMessage;
+pub use revoke::Revocation;
 pub use sessions::ConnId;
 
 use attach::Opening;
@@ -132,6 +134,8 @@ pub enum Input {
     },
     /// Topic rules that count from now on.
     SetRules(Arc<Rules>),
+    /// A user may not be here any more; to every shard.
+    Revoked(Revocation),
     /// Time passed; about every 250 ms.
     Tick,
     /// The broker stops: say so to every client, save positions, close.
@@ -358,6 +362,7 @@ impl Shard {
                 self.memo.forget();
                 self.access_changes += 1;
             }
+            Input::Revoked(revocation) => self.handle_revoked(now, &revocation),
             Input::Tick => self.handle_tick(now),
             Input::Shutdown => self.handle_shutdown(now),
         }
@@ -475,6 +480,11 @@ impl Shard {
             session.write(&Packet::Disconnect(disconnect));
         }
         self.announce(conn);
+        self.outputs.push_back(Output::Close { conn, reason });
+    }
+
+    /// Tells the shell to end a connection that was told everything.
+    fn close_silently(&mut self, conn: ConnId, reason: ReasonCode) {
         self.outputs.push_back(Output::Close { conn, reason });
     }
 

@@ -1,0 +1,97 @@
+//! A user who may not be here any more: sessions end at once, and what they left for later is not
+//! said in their name.
+
+use std::sync::Arc;
+
+use super::attach::Will;
+use super::commit::Pending;
+use super::{ConnId, Now, Shard, shard_of};
+use crate::codec::{ConnAck, Packet, ReasonCode};
+use crate::journal::Record;
+use crate::rules::IdentityKind;
+use crate::session::Stage;
+use crate::state::SessionChange;
+
+/// Whose sessions end, and how.
+#[derive(Clone, Debug)]
+pub struct Revocation {
+    /// The user.
+    pub user: Arc<str>,
+    /// What connected clients are told.
+    pub reason: ReasonCode,
+    /// The same in words.
+    pub text: &'static str,
+    /// Sessions are forgotten, with everything that waits for them; otherwise they are there when the
+    /// user may come again.
+    pub forget: bool,
+    /// Client Identifiers of the user's sessions that may be without a connection.
+    pub offline: Arc<[Arc<str>]>,
+}
+
+impl Shard {
+    pub(super) fn handle_revoked(&mut self, now: Now, revocation: &Revocation) {
+        let Revocation {
+            user,
+            reason,
+            text,
+            forget,
+            offline,
+        } = revocation;
+        let connected: Vec<ConnId> = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| {
+                let identity = &s.client.identity;
+                identity.kind == IdentityKind::User
+                    && identity.user == *user
+                    && s.stage != Stage::Closing
+            })
+            .map(|(conn, _)| conn)
+            .collect();
+        for conn in connected {
+            let is_opening = self.openings.contains_key(&conn);
+            if is_opening {
+                let refusal = ConnAck::refusal(ReasonCode::NotAuthorized);
+                self.send(conn, &Packet::ConnAck(refusal));
+            }
+            // A Will is published later than now, when its user may not speak any more.
+            self.end_session(now, conn, *reason, Will::Withdraw, *forget);
+            if is_opening {
+                self.close_silently(conn, *reason);
+            } else {
+                self.close_connection(conn, *reason, Some((*text).to_owned()));
+            }
+        }
+        for client_id in &**offline {
+            self.revoke_offline(client_id, user, *forget);
+        }
+    }
+
+    fn revoke_offline(&mut self, client_id: &Arc<str>, user: &str, forget: bool) {
+        if shard_of(client_id, self.options.shards) != self.options.id
+            || self.by_client.contains_key(client_id)
+            || self.unsettled.contains_key(client_id)
+        {
+            return;
+        }
+        let Some(record) = self.state.session(client_id).filter(|r| *r.user == *user) else {
+            return;
+        };
+        let change = if forget {
+            let filters = record.subscriptions.into_iter();
+            SessionChange::Ended {
+                filters: filters.map(|s| (s.filter, s.qos)).collect(),
+            }
+        } else if record.will.is_some() {
+            // Not published, but gone all the same.
+            SessionChange::WillPublished
+        } else {
+            return;
+        };
+        let client_id = client_id.clone();
+        self.append(
+            Record::Session { client_id, change },
+            Pending::Quiet { bytes: 0 },
+        );
+    }
+}

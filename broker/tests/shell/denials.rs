@@ -1,0 +1,330 @@
+//! Who must not come in: one list of cases, which every way to prove who one is has to refuse, over
+//! the wire and with the right code in each version of MQTT.
+
+use std::time::Duration;
+
+use crate::peer::{Connect, TestBroker, block_on, connect, with_accounts};
+use tidings_broker::auth::{AccountOptions, Limit};
+use tidings_broker::listener::Kind;
+use tidings_core::codec::{ReasonCode, Version};
+
+const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
+
+/// A broker, two clients that it knows, and their secrets.
+struct Backend {
+    name: &'static str,
+    broker: TestBroker,
+    user: &'static str,
+    secret: String,
+    others_secret: String,
+}
+
+impl Backend {
+    fn all() -> Vec<Self> {
+        vec![Self::passwords(), Self::devices()]
+    }
+
+    fn passwords() -> Self {
+        let broker = TestBroker::start(|options| with_accounts(options, lenient()));
+        let book = broker.running.accounts();
+        for (user, password) in [("alice", "alice's password"), ("bob", "bob's password")] {
+            block_on(book.add_user(user, Some(password.to_owned()), &[])).unwrap();
+        }
+        Self {
+            name: "passwords",
+            broker,
+            user: "alice",
+            secret: "alice's password".to_owned(),
+            others_secret: "bob's password".to_owned(),
+        }
+    }
+
+    fn devices() -> Self {
+        let broker = TestBroker::start(|options| with_accounts(options, lenient()));
+        let book = broker.running.accounts();
+        let token = |device| block_on(book.add_device(device, "alice")).unwrap();
+        let (thermo, lamp) = (token("thermo"), token("lamp"));
+        Self {
+            name: "devices",
+            secret: thermo.expose().to_owned(),
+            others_secret: lamp.expose().to_owned(),
+            broker,
+            user: "thermo",
+        }
+    }
+
+    #[track_caller]
+    fn expect(
+        &self,
+        case: &str,
+        (username, password): (Option<&str>, Option<&[u8]>),
+        expected: ReasonCode,
+    ) {
+        for version in VERSIONS {
+            // MQTT 3 has no password alone [MQTT-3.1.2-22].
+            if version != Version::V5 && username.is_none() && password.is_some() {
+                continue;
+            }
+            let mut peer = self.broker.peer(Kind::Tcp);
+            peer.connect(Connect {
+                username,
+                password,
+                ..connect(version, "c")
+            });
+            assert_eq!(
+                peer.connack(),
+                expected,
+                "{}, {case}, {version:?}",
+                self.name
+            );
+        }
+    }
+}
+
+/// Limits that the cases do not reach.
+fn lenient() -> AccountOptions {
+    let limit = Limit {
+        burst: 10_000,
+        per_minute: 10_000,
+    };
+    AccountOptions {
+        guests: false,
+        failures_of_address: limit,
+        failures_of_user: limit,
+    }
+}
+
+#[test]
+fn every_back_end_refuses_what_must_be_refused_and_nothing_else() {
+    for backend in Backend::all() {
+        let (user, secret) = (backend.user, backend.secret.as_bytes());
+        backend.expect(
+            "the right secret",
+            (Some(user), Some(secret)),
+            ReasonCode::Success,
+        );
+
+        let long = "x".repeat(257);
+        let names = [
+            "", "nobody", "Alice", "/", "a/b", "+", "#", "alice/#", "$SYS", "alice ", &long,
+        ];
+        for name in names {
+            let credentials = (Some(name), Some(secret));
+            backend.expect(name, credentials, ReasonCode::BadUserNameOrPassword);
+        }
+        let with_nul = [secret, b"\0"].concat();
+        let cut = &secret[..secret.len() - 1];
+        let too_long = vec![b'x'; 8 * 1024];
+        let secrets: [(&str, Option<&[u8]>); 8] = [
+            ("no secret", None),
+            ("an empty secret", Some(b"")),
+            ("a wrong secret", Some(b"wrong password")),
+            ("NUL after the secret", Some(&with_nul)),
+            ("the secret without its end", Some(cut)),
+            ("a secret of 8 KiB", Some(&too_long)),
+            (
+                "the secret of another",
+                Some(backend.others_secret.as_bytes()),
+            ),
+            ("a secret that is no text", Some(&[0xFF, 0xFE, 0x00])),
+        ];
+        for (case, secret) in secrets {
+            backend.expect(
+                case,
+                (Some(user), secret),
+                ReasonCode::BadUserNameOrPassword,
+            );
+        }
+        backend.expect("no name", (None, None), ReasonCode::NotAuthorized);
+        backend.expect(
+            "a secret without a name",
+            (None, Some(secret)),
+            ReasonCode::NotAuthorized,
+        );
+        backend.expect(
+            "the right secret again",
+            (Some(user), Some(secret)),
+            ReasonCode::Success,
+        );
+    }
+}
+
+#[test]
+fn a_disabled_person_is_told_so_only_with_the_right_password_and_their_devices_are_out_too() {
+    let backend = Backend::passwords();
+    let book = backend.broker.running.accounts();
+    let token = block_on(book.add_device("thermo", "alice")).unwrap();
+    let device = (Some("thermo"), Some(token.expose().as_bytes()));
+    let right = (Some("alice"), Some(backend.secret.as_bytes()));
+    backend.expect("device", device, ReasonCode::Success);
+    block_on(book.disable("alice")).unwrap();
+    backend.expect("disabled", right, ReasonCode::NotAuthorized);
+    backend.expect(
+        "device of a disabled person",
+        device,
+        ReasonCode::NotAuthorized,
+    );
+    let wrong = (Some("alice"), Some(&b"wrong password"[..]));
+    backend.expect(
+        "disabled and wrong",
+        wrong,
+        ReasonCode::BadUserNameOrPassword,
+    );
+    block_on(book.enable("alice")).unwrap();
+    backend.expect("enabled", right, ReasonCode::Success);
+    block_on(book.delete("alice")).unwrap();
+    backend.expect("deleted", right, ReasonCode::BadUserNameOrPassword);
+    backend.expect(
+        "device of a deleted person",
+        device,
+        ReasonCode::BadUserNameOrPassword,
+    );
+}
+
+#[test]
+fn guests_come_in_only_where_they_are_welcome_and_with_no_name_at_all() {
+    let guests = |options: &mut tidings_broker::BrokerOptions| {
+        with_accounts(
+            options,
+            AccountOptions {
+                guests: true,
+                ..lenient()
+            },
+        );
+    };
+    let backend = Backend {
+        broker: TestBroker::start(guests),
+        name: "guests",
+        user: "",
+        secret: String::new(),
+        others_secret: String::new(),
+    };
+    backend.expect("guest", (None, None), ReasonCode::Success);
+    let named = (Some("guest"), None);
+    backend.expect("named guest", named, ReasonCode::BadUserNameOrPassword);
+    let empty = (Some(""), Some(&b""[..]));
+    backend.expect("empty name", empty, ReasonCode::BadUserNameOrPassword);
+}
+
+#[test]
+fn failed_logins_are_limited_per_user_and_the_right_password_does_not_help_then() {
+    let strict = AccountOptions {
+        failures_of_user: Limit {
+            burst: 3,
+            per_minute: 1,
+        },
+        ..lenient()
+    };
+    let broker = TestBroker::start(|options| with_accounts(options, strict));
+    let book = broker.running.accounts();
+    for user in ["alice", "bob"] {
+        block_on(book.add_user(user, Some("a good password".to_owned()), &[])).unwrap();
+    }
+    let login = |version, user, password: &[u8]| {
+        let mut peer = broker.peer(Kind::Tcp);
+        peer.connect(Connect {
+            username: Some(user),
+            password: Some(password),
+            ..connect(version, "c")
+        });
+        peer.connack()
+    };
+    for user in ["alice", "nobody"] {
+        for _ in 0..3 {
+            let refused = login(Version::V5, user, b"wrong password");
+            assert_eq!(refused, ReasonCode::BadUserNameOrPassword);
+        }
+        let refused = login(Version::V5, user, b"a good password");
+        assert_eq!(refused, ReasonCode::ConnectionRateExceeded, "{user}");
+        // 3.1.1 has no better word than "Server unavailable" for it.
+        let refused = login(Version::V311, user, b"a good password");
+        assert_eq!(refused, ReasonCode::ServerUnavailable, "{user}");
+    }
+    for _ in 0..20 {
+        let admitted = login(Version::V5, "bob", b"a good password");
+        assert_eq!(admitted, ReasonCode::Success);
+    }
+}
+
+/// Ends a session of each kind, and waits for what the client is told.
+#[test]
+fn disable_revoke_delete_and_a_new_password_end_live_sessions_within_a_second() {
+    let backend = Backend::passwords();
+    let book = backend.broker.running.accounts();
+    let token = block_on(book.add_device("thermo", "bob")).unwrap();
+    let online = |user: &'static str, secret: &str, id: &str| {
+        let mut peer = backend.broker.peer(Kind::Tcp);
+        peer.connect(Connect {
+            username: Some(user),
+            password: Some(secret.as_bytes()),
+            ..connect(Version::V5, id)
+        });
+        assert_eq!(peer.connack(), ReasonCode::Success);
+        peer.socket
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .unwrap();
+        peer
+    };
+    let mut phone = online("alice", &backend.secret, "phone");
+    let mut laptop = online("alice", &backend.secret, "laptop");
+    let mut bob = online("bob", &backend.others_secret, "bob");
+    let mut thermo = online("thermo", token.expose(), "thermo");
+
+    block_on(book.set_password("alice", "another password".to_owned())).unwrap();
+    assert_eq!(phone.disconnect(), ReasonCode::AdministrativeAction);
+    assert_eq!(laptop.disconnect(), ReasonCode::AdministrativeAction);
+
+    let mut phone = online("alice", "another password", "phone");
+    block_on(book.disable("alice")).unwrap();
+    assert_eq!(phone.disconnect(), ReasonCode::NotAuthorized);
+
+    block_on(book.revoke_device("thermo")).unwrap();
+    assert_eq!(thermo.disconnect(), ReasonCode::NotAuthorized);
+    assert!(block_on(book.revoke_device("thermo")).is_err());
+
+    bob.ping();
+    block_on(book.delete("bob")).unwrap();
+    assert_eq!(bob.disconnect(), ReasonCode::NotAuthorized);
+}
+
+#[test]
+fn accounts_survive_a_restart() {
+    let backend = Backend::passwords();
+    let book = backend.broker.running.accounts();
+    block_on(book.disable("bob")).unwrap();
+    let Backend { broker, secret, .. } = backend;
+    let folder = broker.stop();
+    let broker = TestBroker::start_in(folder, |options| with_accounts(options, lenient()));
+    let backend = Backend {
+        broker,
+        name: "after a restart",
+        user: "alice",
+        others_secret: "bob's password".to_owned(),
+        secret,
+    };
+    let right = (Some("alice"), Some(backend.secret.as_bytes()));
+    backend.expect("alice", right, ReasonCode::Success);
+    let bob = (Some("bob"), Some(backend.others_secret.as_bytes()));
+    backend.expect("bob", bob, ReasonCode::NotAuthorized);
+}
+
+#[test]
+fn a_deleted_person_leaves_no_session_to_whoever_gets_the_name_next() {
+    let backend = Backend::passwords();
+    let book = backend.broker.running.accounts();
+    let connect_as = |password: &str| {
+        let mut peer = backend.broker.peer(Kind::Tcp);
+        peer.connect(Connect {
+            username: Some("alice"),
+            password: Some(password.as_bytes()),
+            clean_start: false,
+            ..connect(Version::V311, "phone")
+        });
+        peer.session_present()
+    };
+    assert!(!connect_as(&backend.secret));
+    assert!(connect_as(&backend.secret));
+    block_on(book.delete("alice")).unwrap();
+    block_on(book.add_user("alice", Some("a new password".to_owned()), &[])).unwrap();
+    assert!(!connect_as("a new password"));
+}
