@@ -3,6 +3,7 @@
 //! Methods named `try_` return errors, for tests in which a broker dies; all others panic with what
 //! was expected and what came instead. Nothing is acknowledged unless a test says so.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use tidings_core::codec::{
@@ -46,6 +47,8 @@ pub struct RawClient {
     deadline: Duration,
     last_packet_id: u16,
     connack: Option<ConnAck>,
+    /// Messages that came before the SUBACK of their filter, as they may (§3.8.4).
+    early: VecDeque<Frame>,
     /// Spared from one packet to the next.
     outgoing: Vec<u8>,
 }
@@ -73,6 +76,7 @@ impl RawClient {
             deadline,
             last_packet_id: 0,
             connack: None,
+            early: VecDeque::new(),
             outgoing: Vec::new(),
         })
     }
@@ -235,6 +239,9 @@ impl RawClient {
     /// # Errors
     /// If what came is no packet.
     pub fn try_received(&mut self) -> Result<Option<Frame>, ClientError> {
+        if let Some(frame) = self.early.pop_front() {
+            return Ok(Some(frame));
+        }
         let len = packet_len(self.link.received())?;
         Ok(len.map(|len| Frame::new(self.version, self.link.take(len).to_vec())))
     }
@@ -393,7 +400,8 @@ impl RawClient {
         suback.reasons[0]
     }
 
-    /// Subscribes; the SUBACK has as many Reason Codes as there are filters.
+    /// Subscribes; the SUBACK has as many Reason Codes as there are filters. Messages that come
+    /// before it are next after it.
     #[track_caller]
     pub fn subscribe_with(
         &mut self,
@@ -408,7 +416,16 @@ impl RawClient {
             user: Vec::new(),
             filters,
         }));
-        let suback = self.expect_suback();
+        let mut early = VecDeque::new();
+        let suback = loop {
+            let frame = self.next();
+            match frame.packet() {
+                Packet::SubAck(suback) => break suback,
+                Packet::Publish(_) => early.push_back(frame),
+                other => panic!("expected SUBACK, got {other:?}"),
+            }
+        };
+        self.early.extend(early);
         assert_eq!(suback.packet_id, packet_id);
         assert_eq!(suback.reasons.len(), count, "{suback:?}");
         suback

@@ -195,7 +195,11 @@ pub struct Outgoing<'a> {
 ///
 /// A packet above 268,435,455 bytes is not written; see [`publish_len`].
 pub fn encode_publish(version: Version, publish: &Outgoing<'_>, out: &mut Vec<u8>) {
-    publish.frame().write(version, publish.properties(), out);
+    if version == Version::V5 {
+        publish.frame().write(version, publish.properties(), out);
+    } else {
+        publish.frame().write(version, std::iter::empty(), out);
+    }
 }
 
 /// Where the Packet Identifier of an encoded PUBLISH at QoS 1 or 2 is, in bytes from its start.

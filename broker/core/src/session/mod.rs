@@ -9,6 +9,7 @@
 //!
 //! This module does not know topics' rules, other sessions, or the journal.
 
+pub(crate) mod content;
 pub(crate) mod frames;
 pub(crate) mod outbox;
 pub(crate) mod window;
@@ -21,10 +22,11 @@ use crate::codec::{
     publish_len,
 };
 use crate::journal::{Published, ReadEntry};
-use crate::message::{Offset, QoS, UnixMillis};
+use crate::message::{Offset, Publisher, QoS, UnixMillis};
 use crate::rules::Identity;
 use crate::state::{SubscriptionRecord, WillRecord};
 use crate::topic::ReplayFrom;
+use content::Content;
 use frames::{Frames, append_frame};
 use outbox::Outbox;
 use window::{Origin, Window};
@@ -37,6 +39,8 @@ const MAX_OUTBOUND_ALIASES: u16 = 64;
 pub(crate) struct Route {
     pub topic: Arc<str>,
     pub stream: Arc<str>,
+    /// Who the client is to receivers.
+    pub publisher: Option<Publisher>,
     pub history: bool,
     /// The client may publish on it...
     pub allowed: bool,
@@ -181,7 +185,7 @@ pub(crate) struct Staged {
 /// A message for the client of a session.
 #[derive(Debug)]
 pub(crate) struct Offer<'a> {
-    pub published: &'a Arc<Published>,
+    pub content: Content<'a>,
     pub offset: Option<Offset>,
     /// QoS of the delivery: the smaller of the message's and the subscription's.
     pub qos: QoS,
@@ -398,8 +402,8 @@ impl Session {
         offer: Offer<'_>,
         frames: Option<&mut Frames>,
     ) -> Offered {
-        let message = &offer.published.message;
-        if message.expires_at().is_some_and(|end| end <= now) {
+        let content = offer.content;
+        if content.expires_at().is_some_and(|end| end <= now) {
             return Offered::Dropped;
         }
         if !self.out.has_room(output_bytes) {
@@ -412,7 +416,7 @@ impl Session {
             return Offered::Full;
         }
         if self.client.maximum_packet_size < usize::MAX
-            && self.publish_len(now, offer.published, offer.qos, offer.subscription_ids)
+            && self.publish_len(now, content, offer.qos, offer.subscription_ids)
                 > self.client.maximum_packet_size
         {
             return Offered::Dropped;
@@ -427,7 +431,7 @@ impl Session {
             self.staged.push(Staged {
                 packet_id,
                 qos: offer.qos,
-                published: offer.published.clone(),
+                published: content.to_shared(),
                 retain: offer.retain,
                 subscription_ids: offer.subscription_ids.into(),
             });
@@ -456,7 +460,7 @@ impl Session {
         let start = self.out.buffer().len();
         let offered = self.write_publish(
             now,
-            offer.published,
+            offer.content,
             packet_id,
             offer.qos,
             false,
@@ -482,23 +486,23 @@ impl Session {
     fn publish_len(
         &self,
         now: UnixMillis,
-        published: &Published,
+        content: Content<'_>,
         qos: QoS,
         subscription_ids: &[u32],
     ) -> usize {
-        let metadata = Metadata::of(self, published);
+        let metadata = Metadata::of(self, content);
         let extra = metadata.as_pairs();
         publish_len(
             self.client.version,
             &Outgoing {
-                topic: &published.message.topic,
-                payload: &published.message.payload,
+                topic: content.topic(),
+                payload: content.payload(),
                 qos,
                 dup: false,
                 retain: false,
                 packet_id: u16::from(qos != QoS::AtMostOnce),
-                properties: published.message.properties.as_deref(),
-                message_expiry_s: remaining_expiry_s(now, published),
+                properties: content.properties(),
+                message_expiry_s: remaining_expiry_s(now, content),
                 topic_alias: None,
                 subscription_ids,
                 extra_user: &extra,
@@ -514,26 +518,25 @@ impl Session {
     pub fn write_publish(
         &mut self,
         now: UnixMillis,
-        published: &Published,
+        content: Content<'_>,
         packet_id: u16,
         qos: QoS,
         dup: bool,
         retain: bool,
         subscription_ids: &[u32],
     ) -> Offered {
-        let message = &published.message;
-        let (topic, topic_alias) = self.outbound_alias(&message.topic);
-        let metadata = Metadata::of(self, published);
+        let (topic, topic_alias) = self.outbound_alias(content.topic());
+        let metadata = Metadata::of(self, content);
         let extra = metadata.as_pairs();
         let outgoing = Outgoing {
-            topic: if topic { &message.topic } else { "" },
-            payload: &message.payload,
+            topic: if topic { content.topic() } else { "" },
+            payload: content.payload(),
             qos,
             dup,
             retain,
             packet_id,
-            properties: message.properties.as_deref(),
-            message_expiry_s: remaining_expiry_s(now, published),
+            properties: content.properties(),
+            message_expiry_s: remaining_expiry_s(now, content),
             topic_alias,
             subscription_ids,
             extra_user: &extra,
@@ -546,7 +549,7 @@ impl Session {
         if let Some(alias) = topic_alias
             && topic
         {
-            self.aliases_out.insert(message.topic.clone(), alias);
+            self.aliases_out.insert(content.topic().clone(), alias);
         }
         encode_publish(self.client.version, &outgoing, self.out.buffer());
         self.trimmed = None;
@@ -614,8 +617,8 @@ fn without_explanation<'a>(packet: &Packet<'a>) -> Option<Packet<'a>> {
 
 /// Remaining lifetime in seconds, rounded up, so that it is never 0 before it ends
 /// (§3.3.2.3.3, [MQTT-3.3.2-6]).
-fn remaining_expiry_s(now: UnixMillis, published: &Published) -> Option<u32> {
-    let end = published.message.expires_at()?;
+fn remaining_expiry_s(now: UnixMillis, content: Content<'_>) -> Option<u32> {
+    let end = content.expires_at()?;
     let seconds = end.saturating_sub(now).div_ceil(1000).max(1);
     Some(u32::try_from(seconds).unwrap_or(u32::MAX))
 }
@@ -629,24 +632,23 @@ struct Metadata<'a> {
 }
 
 impl<'a> Metadata<'a> {
-    fn of(session: &Session, published: &'a Published) -> Self {
+    fn of(session: &Session, content: Content<'a>) -> Self {
         if session.client.version != Version::V5 {
             return Self {
                 place: None,
                 trimmed: None,
             };
         }
-        let message = &published.message;
-        let place = || {
+        let place = content.with_history().map(|published| {
             (
                 published.seq.0.to_string(),
                 message_id(published),
-                message.time.to_string(),
-                &*message.publisher.user,
+                published.message.time.to_string(),
+                &*published.message.publisher.user,
             )
-        };
+        });
         Self {
-            place: published.history.then(place),
+            place,
             trimmed: session.trimmed.map(|(from, to)| format!("{from}-{to}")),
         }
     }

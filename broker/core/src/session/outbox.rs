@@ -6,7 +6,7 @@
 
 /// Above this capacity an emptied buffer is given back at once; below it, when it was idle for a
 /// while.
-const KEPT_CAPACITY: usize = 16 * 1024;
+const KEPT_CAPACITY: usize = 128 * 1024;
 
 /// How many times the limit of a blocked connection one that is not blocked may have: what many
 /// publishers send to one receiver between two flushes.

@@ -101,13 +101,7 @@ impl Window {
 
     fn push(&mut self, exchange: Exchange) {
         let packet_id = exchange.packet_id;
-        self.ascending = match (self.exchanges.front(), self.exchanges.back()) {
-            (Some(first), Some(last)) => {
-                let from_first = |id: u16| id.wrapping_sub(first.packet_id);
-                self.ascending && from_first(packet_id) > from_first(last.packet_id)
-            }
-            _ => true,
-        };
+        self.ascending = self.is_beyond(packet_id);
         self.last_packet_id = packet_id;
         self.exchanges.push_back(exchange);
     }
@@ -133,9 +127,20 @@ impl Window {
         let mut packet_id = self.last_packet_id;
         loop {
             packet_id = packet_id.checked_add(1).unwrap_or(1);
-            if self.position(packet_id).is_none() {
+            if self.is_beyond(packet_id) || self.position(packet_id).is_none() {
                 return packet_id;
             }
+        }
+    }
+
+    /// True if identifiers ascend and this one comes after all of them.
+    fn is_beyond(&self, packet_id: u16) -> bool {
+        match (self.exchanges.front(), self.exchanges.back()) {
+            (Some(first), Some(last)) => {
+                let from_first = |id: u16| id.wrapping_sub(first.packet_id);
+                self.ascending && from_first(packet_id) > from_first(last.packet_id)
+            }
+            _ => true,
         }
     }
 

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use super::{ConnId, Now, Output, Shard};
 use crate::codec::Packet;
-use crate::journal::{Audience, Published};
+use crate::journal::{Audience, Published, ShardId};
 use crate::message::{Offset, QoS};
 use crate::rules::Access;
+use crate::session::content::Content;
 use crate::session::frames::Frames;
 use crate::session::window::Origin;
 use crate::session::{Offer, Offered, Reading, Session, Stage, Staged, Subscription};
@@ -46,6 +47,8 @@ pub(super) struct Target {
 pub(super) struct Targets {
     sessions: Vec<Target>,
     groups: Vec<u32>,
+    /// Shards that want what is not kept.
+    shards: Vec<ShardId>,
 }
 
 /// Receivers of the last topic: publishers tend to repeat it.
@@ -98,6 +101,11 @@ impl Shard {
             .for_each_match(topic, |subscriber| found.push(*subscriber));
         found.sort_unstable();
         let mut targets = Targets::default();
+        self.peers
+            .interest
+            .for_each_match(topic, |shard| targets.shards.push(*shard));
+        targets.shards.sort_unstable();
+        targets.shards.dedup();
         let mut allowed_for: Option<(ConnId, bool)> = None;
         for subscriber in found {
             let (conn, key) = match subscriber {
@@ -190,14 +198,15 @@ impl Shard {
         if qos != QoS::AtMostOnce && session.reading != Reading::Live {
             return;
         }
-        if session.stage != Stage::Online || is_echo(session, target, published) {
+        let content = Content::Shared(published);
+        if session.stage != Stage::Online || is_echo(session, target, content) {
             if session.stage == Stage::Attaching {
                 session.reading = Reading::Lagging(offset);
             }
             return;
         }
         let offer = Offer {
-            published,
+            content,
             offset: Some(offset),
             qos,
             retain: target.retain_as_published && published.message.retain,
@@ -216,27 +225,58 @@ impl Shard {
         }
     }
 
-    /// A message that is not kept. True if somebody here gets it.
-    pub(super) fn deliver_live(&mut self, now: Now, published: &Arc<Published>) -> bool {
-        let mut anyone = false;
+    /// A message that is not kept.
+    pub(super) fn deliver_live(&mut self, now: Now, content: Content<'_>) {
         let mut full = Vec::new();
-        self.with_targets(&published.message.topic, |shard, targets| {
+        self.with_targets(content.topic(), |shard, targets| {
+            shard.offer_to_all(now, targets, content, &mut full);
+        });
+        if !full.is_empty() {
+            self.spill(now, full, &content.to_shared());
+        }
+    }
+
+    /// As [`Shard::deliver_live`], and to the shards that want it. Gives whether anyone here gets
+    /// it, and the number of the batch that carries it elsewhere.
+    pub(super) fn spread(&mut self, now: Now, content: Content<'_>) -> (bool, Option<u64>) {
+        let (mut anyone, mut number) = (false, None);
+        let mut full = Vec::new();
+        self.with_targets(content.topic(), |shard, targets| {
             anyone = !targets.sessions.is_empty() || !targets.groups.is_empty();
-            let mut frames = shard.begin_frames(targets);
-            for target in &targets.sessions {
-                if shard.offer_live(now, target, published, frames.as_mut()) == Offered::Full {
-                    full.push(target.conn);
+            shard.offer_to_all(now, targets, content, &mut full);
+            if !targets.shards.is_empty() {
+                let published = content.to_shared();
+                for to in &targets.shards {
+                    number = Some(shard.peers.forward(*to, published.clone()));
                 }
-            }
-            shard.end_frames(frames);
-            for group in &targets.groups {
-                shard.offer_to_group(*group, None, published);
             }
         });
         if !full.is_empty() {
-            self.spill(now, full, published);
+            self.spill(now, full, &content.to_shared());
         }
-        anyone
+        (anyone, number)
+    }
+
+    fn offer_to_all(
+        &mut self,
+        now: Now,
+        targets: &Targets,
+        content: Content<'_>,
+        full: &mut Vec<ConnId>,
+    ) {
+        let mut frames = self.begin_frames(targets);
+        for target in &targets.sessions {
+            if self.offer_live(now, target, content, frames.as_mut()) == Offered::Full {
+                full.push(target.conn);
+            }
+        }
+        self.end_frames(frames);
+        if !targets.groups.is_empty() {
+            let published = content.to_shared();
+            for group in &targets.groups {
+                self.offer_to_group(*group, None, &published);
+            }
+        }
     }
 
     /// Room for the packets of a message, unless it has one receiver only.
@@ -258,16 +298,16 @@ impl Shard {
         &mut self,
         now: Now,
         target: &Target,
-        published: &Arc<Published>,
+        content: Content<'_>,
         frames: Option<&mut Frames>,
     ) -> Offered {
         let Some(session) = self.sessions.get_mut(target.conn) else {
             return Offered::Dropped;
         };
-        if session.stage == Stage::Closing || is_echo(session, target, published) {
+        if session.stage == Stage::Closing || is_echo(session, target, content) {
             return Offered::Dropped;
         }
-        let qos = target.qos.min(published.message.qos);
+        let qos = target.qos.min(content.qos());
         let waits = session.stage == Stage::Attaching || session.reading != Reading::Live;
         // A QoS 2 exchange of a session with a record must be in the journal.
         let must_keep = session.persistent && qos == QoS::ExactlyOnce;
@@ -278,10 +318,10 @@ impl Shard {
             return Offered::Dropped;
         }
         let offer = Offer {
-            published,
+            content,
             offset: None,
             qos,
-            retain: target.retain_as_published && published.message.retain,
+            retain: target.retain_as_published && content.retain(),
             subscription_ids: &target.subscription_ids,
             origin: Origin::Own,
         };
@@ -399,7 +439,7 @@ impl Shard {
             }
             let sent = session.write_publish(
                 now.unix_ms,
-                &staged.published,
+                Content::Shared(&staged.published),
                 staged.packet_id,
                 staged.qos,
                 false,
@@ -437,8 +477,8 @@ fn announce(
 /// How much more than the publishers' limit may be on its way to the journal because of spills.
 const SPILL_FACTOR: usize = 4;
 
-fn is_echo(session: &Session, target: &Target, published: &Published) -> bool {
-    target.no_local && published.message.publisher.client_id == session.client.id
+fn is_echo(session: &Session, target: &Target, content: Content<'_>) -> bool {
+    target.no_local && *content.client_id() == *session.client.id
 }
 
 /// About the bytes that a message takes in the queue to the journal.

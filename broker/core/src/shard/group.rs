@@ -17,6 +17,7 @@ use super::peers::Body;
 use super::{ConnId, Now, Shard, shard_of};
 use crate::journal::{Audience, Published, ReadEntry, ReadError, Record, ShardId};
 use crate::message::{Offset, QoS};
+use crate::session::content::Content;
 use crate::session::window::Origin;
 use crate::session::{Offer, Offered, Reading, Stage};
 use crate::state::{GroupChange, GroupRecord};
@@ -530,7 +531,7 @@ impl Shard {
                 assignment,
             };
             let offer = Offer {
-                published,
+                content: Content::Shared(published),
                 offset,
                 qos,
                 retain,

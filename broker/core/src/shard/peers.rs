@@ -15,6 +15,7 @@ use super::{ConnId, Now, Shard};
 use crate::journal::{Published, ShardId};
 use crate::message::Offset;
 use crate::session::Subscribing;
+use crate::session::content::Content;
 use crate::tree::SubscriptionTree;
 
 /// Something one shard tells another.
@@ -329,6 +330,7 @@ impl Shard {
                 } else {
                     self.peers.interest.remove(&filter, &from);
                 }
+                self.memo.forget();
                 if ticket != 0 {
                     self.peers.send(from, Body::Done { ticket });
                 }
@@ -336,7 +338,7 @@ impl Shard {
             Body::Done { ticket } => self.close_ticket(now, ticket),
             Body::Forward { number, messages } => {
                 for published in messages {
-                    self.deliver_live(now, &published);
+                    self.deliver_live(now, Content::Shared(&published));
                 }
                 self.peers.send(from, Body::Forwarded { number });
             }

@@ -7,15 +7,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::commit::Pending;
 use super::deliver::append_cost;
 use super::{ConnId, Now, Shard};
 use crate::codec::{Packet, Publish, ReasonCode, Version};
-use crate::journal::{Audience, Published};
-use crate::message::{Message, Publisher, QoS, Seq};
+use crate::message::{Publisher, QoS};
 use crate::rules::Identity;
+use crate::session::content::{Content, Passing};
 use crate::session::{Inbound, Route, Session};
 use crate::state::WillRecord;
 
@@ -78,25 +76,27 @@ impl Shard {
         let Some(Session { client, .. }) = self.sessions.get(conn) else {
             return Taken::Done;
         };
-        let route = self.find_route(known, &topic, &client.identity);
+        let mut route = self.find_route(known, &topic, &client.identity);
+        let publisher = route.publisher.take().unwrap_or_else(|| Publisher {
+            user: client.identity.user.clone(),
+            client_id: client.id.clone(),
+        });
         let taken = if route.allowed {
-            let message = Message {
-                topic,
-                payload: Bytes::copy_from_slice(publish.payload),
+            let passing = Passing {
+                route: &route,
+                publisher: &publisher,
+                payload: publish.payload,
                 qos: publish.qos,
                 retain: publish.retain,
                 properties: publish.properties.to_message_properties(),
-                publisher: Publisher {
-                    user: client.identity.user.clone(),
-                    client_id: client.id.clone(),
-                },
                 time: now.unix_ms,
             };
-            self.take_message(now, conn, packet_id, message, &route)
+            self.take_message(now, conn, packet_id, &passing)
         } else {
             self.refuse_publish(now, conn, publish.qos, packet_id, &topic);
             Taken::Done
         };
+        route.publisher = Some(publisher);
         if let Some(session) = self.sessions.get_mut(conn) {
             session.route = Some(route);
         }
@@ -160,23 +160,21 @@ impl Shard {
         now: Now,
         conn: ConnId,
         packet_id: u16,
-        message: Message,
-        route: &Route,
+        message: &Passing<'_>,
     ) -> Taken {
-        let qos = message.qos;
+        let (qos, route) = (message.qos, message.route);
         let Some(session) = self.sessions.get(conn) else {
             return Taken::Done;
         };
         let (persistent, behind_kept) = (session.persistent, session.uncommitted > 0);
         let last_forward = session.last_forward;
-        let mut published = route.published(message);
-        let kept = published.history
-            || published.message.retain
+        let kept = route.history
+            || message.retain
             || (qos != QoS::AtMostOnce && (route.wanted || behind_kept))
             // The identifier of a persistent session is remembered with the message.
             || (qos == QoS::ExactlyOnce && persistent);
         if !kept {
-            self.take_live(now, conn, packet_id, Arc::new(published));
+            self.take_live(now, conn, packet_id, message);
             return Taken::Done;
         }
         if self.poisoned.is_some() {
@@ -191,6 +189,7 @@ impl Shard {
         {
             return Taken::Wait;
         }
+        let mut published = message.to_published();
         if qos == QoS::ExactlyOnce && persistent {
             published.inbound_packet_id = Some(packet_id);
         }
@@ -228,13 +227,16 @@ impl Shard {
     }
 
     /// A message that is not kept: deliver, forward, acknowledge.
-    fn take_live(&mut self, now: Now, conn: ConnId, packet_id: u16, published: Arc<Published>) {
-        let qos = published.message.qos;
-        let (anyone, forwarded) = self.spread(now, &published);
+    fn take_live(&mut self, now: Now, conn: ConnId, packet_id: u16, message: &Passing<'_>) {
+        let qos = message.qos;
+        let (anyone, forwarded) = self.spread(now, Content::Passing(message));
+        if qos == QoS::AtMostOnce {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        if let Some(number) = forwarded.filter(|_| qos != QoS::AtMostOnce) {
+        if let Some(number) = forwarded {
             session.last_forward = number;
         }
         let reason = if anyone || forwarded.is_some() {
@@ -254,23 +256,6 @@ impl Shard {
             }
         };
         self.send(conn, &packet);
-    }
-
-    /// Delivers a message that is not kept, here and in the shards that want it. Gives whether
-    /// anyone here gets it, and the number of the batch that carries it elsewhere.
-    fn spread(&mut self, now: Now, published: &Arc<Published>) -> (bool, Option<u64>) {
-        let anyone = self.deliver_live(now, published);
-        let mut others = Vec::new();
-        self.peers
-            .interest
-            .for_each_match(&published.message.topic, |shard| others.push(*shard));
-        others.sort_unstable();
-        others.dedup();
-        let mut number = None;
-        for shard in others {
-            number = Some(self.peers.forward(shard, published.clone()));
-        }
-        (anyone, number)
     }
 
     /// What `who` may do on a topic, its stream and history, and whether a session with a record
@@ -293,6 +278,7 @@ impl Shard {
             Box::new(Route {
                 topic: topic.clone(),
                 stream,
+                publisher: None,
                 history: decision.keep.is_some(),
                 allowed: access.is_allowed(),
                 access_as_of: self.access_changes,
@@ -324,24 +310,10 @@ impl Shard {
             || published.message.retain
             || (route.wanted && qos != QoS::AtMostOnce);
         if !kept {
-            self.spread(now, &published);
+            self.spread(now, Content::Shared(&published));
         } else if self.poisoned.is_none() {
             let bytes = append_cost(&published);
             self.append_message(published, Pending::Quiet { bytes });
-        }
-    }
-}
-
-impl Route {
-    /// The message in its stream, on its way to the journal or to receivers.
-    fn published(&self, message: Message) -> Published {
-        Published {
-            stream: self.stream.clone(),
-            seq: Seq(0),
-            history: self.history,
-            audience: Audience::Everyone,
-            inbound_packet_id: None,
-            message,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{ConnId, Event, Now, Shard};
 use crate::codec::{Packet, ReasonCode};
 use crate::journal::{Audience, Page, Published, ReadEntry, ReadError};
 use crate::message::{Offset, QoS};
+use crate::session::content::Content;
 use crate::session::window::Origin;
 use crate::session::{CatchUp, Offer, Offered, Reading, Session, Stage};
 use crate::state::{Phase, replay_wants};
@@ -123,8 +124,15 @@ impl Shard {
         let sent = allowed.is_some_and(|published| {
             let (retain, ids) = session.delivery_flags(exchange.offset, &published);
             let qos = exchange.qos;
-            session.write_publish(now.unix_ms, &published, packet_id, qos, true, retain, &ids)
-                == Offered::Sent
+            session.write_publish(
+                now.unix_ms,
+                Content::Shared(&published),
+                packet_id,
+                qos,
+                true,
+                retain,
+                &ids,
+            ) == Offered::Sent
         });
         if sent {
             self.stats.messages_sent += 1;
@@ -160,7 +168,7 @@ impl Shard {
         let offered = match self.wanted_by(conn, &entry) {
             Some((qos, retain, ids)) => {
                 let offer = Offer {
-                    published: &entry.published,
+                    content: Content::Shared(&entry.published),
                     offset: Some(entry.offset),
                     qos,
                     retain,
@@ -326,7 +334,7 @@ impl Shard {
         let ids: Vec<u32> = id.into_iter().collect();
         let offer = Offer {
             qos: qos.min(published.message.qos),
-            published: &published,
+            content: Content::Shared(&published),
             offset,
             retain: true,
             subscription_ids: &ids,
@@ -454,7 +462,7 @@ impl Shard {
         }
         let ids: Vec<u32> = settings.subscription_id.into_iter().collect();
         let offer = Offer {
-            published: &entry.published,
+            content: Content::Shared(&entry.published),
             offset: Some(entry.offset),
             qos: settings.qos.min(message.qos),
             retain: settings.retain_as_published && message.retain,

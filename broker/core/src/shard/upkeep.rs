@@ -11,6 +11,7 @@ use super::{ConnId, Now, Shard, fnv1a, shard_of};
 use crate::codec::ReasonCode;
 use crate::journal::{Audience, Published, Record};
 use crate::message::{Message, Offset, Publisher, QoS, Seq};
+use crate::session::content::Content;
 use crate::session::{Reading, Stage};
 use crate::state::{SessionChange, will_due_at};
 
@@ -174,7 +175,8 @@ impl Shard {
     /// A value of the `$SYS` tree.
     pub(super) fn handle_system(&mut self, now: Now, topic: Arc<str>, payload: Bytes) {
         self.system.insert(topic.clone(), payload.clone());
-        self.deliver_live(now, &system_message(topic, payload));
+        let message = system_message(topic, payload);
+        self.deliver_live(now, Content::Shared(&message));
     }
 
     /// The broker stops: sessions are saved as they are, and everybody is told.
