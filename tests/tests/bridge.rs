@@ -41,9 +41,9 @@ fn linked(home: &Path, address: &str, protocol: u8, topics: &str) -> TidingsProc
     TidingsOptions::new().config(file).start()
 }
 
-/// Publishes 1 to [`MESSAGES`] at QoS 1, each until it is acknowledged, over as many connections
-/// as that takes.
-fn publish_all(endpoint: Endpoint, id: &str, topic: &str) {
+/// Publishes 1 to [`MESSAGES`], each until it is acknowledged, over as many connections as that
+/// takes.
+fn publish_all(endpoint: Endpoint, id: &str, topic: &str, qos: QoS) {
     let end = Instant::now() + DEADLINE * 2;
     let mut next = 1;
     while next <= MESSAGES {
@@ -61,29 +61,50 @@ fn publish_all(endpoint: Endpoint, id: &str, topic: &str) {
         if ack.reason != ReasonCode::Success {
             continue;
         }
-        while next <= MESSAGES && publish_one(&mut client, topic, next) {
+        while next <= MESSAGES && publish_one(&mut client, topic, next, qos) {
             next += 1;
         }
     }
 }
 
-fn publish_one(client: &mut RawClient, topic: &str, number: u32) -> bool {
+/// False if the connection ended before all acknowledgements were there.
+fn publish_one(client: &mut RawClient, topic: &str, number: u32, qos: QoS) -> bool {
     let text = number.to_string();
     let packet_id = client.new_packet_id();
     let sent = client.try_send(&Packet::Publish(Publish {
         dup: false,
-        qos: QoS::AtLeastOnce,
+        qos,
         retain: false,
         topic,
         packet_id: Some(packet_id),
         properties: PublishProperties::default(),
         payload: text.as_bytes(),
     }));
-    sent.is_ok()
-        && client.try_next().is_ok_and(|frame| {
-            matches!(frame.packet(), Packet::PubAck(Ack { packet_id: id, reason, .. })
-                if id == packet_id && !reason.is_failure())
+    let mut answers = |wanted: fn(&Packet<'_>) -> Option<Ack>| {
+        client.try_next().is_ok_and(|frame| {
+            wanted(&frame.packet())
+                .is_some_and(|ack| ack.packet_id == packet_id && !ack.reason.is_failure())
         })
+    };
+    if sent.is_err() {
+        return false;
+    }
+    if qos == QoS::AtLeastOnce {
+        return answers(|packet| match packet {
+            Packet::PubAck(ack) => Some(ack.clone()),
+            _ => None,
+        });
+    }
+    let received = answers(|packet| match packet {
+        Packet::PubRec(ack) => Some(ack.clone()),
+        _ => None,
+    });
+    let release = Packet::PubRel(Ack::new(packet_id, ReasonCode::Success));
+    received
+        && client.try_send(&release).is_ok()
+        && client
+            .try_next()
+            .is_ok_and(|frame| matches!(frame.packet(), Packet::PubComp(_)))
 }
 
 /// A persistent session on `filter`, made and left.
@@ -124,14 +145,15 @@ fn carry_under_load(
     home: &TidingsProcess,
     peer: Endpoint,
     names: (&str, &str),
+    qos: QoS,
     mut die_and_come_back: impl FnMut(),
 ) {
     let (out, inward) = names;
     leave_session(home.tcp(), "home-reader", inward);
     leave_session(peer, "peer-reader", out);
     thread::scope(|scope| {
-        scope.spawn(|| publish_all(home.tcp(), "home-writer", out));
-        scope.spawn(|| publish_all(peer, "peer-writer", inward));
+        scope.spawn(|| publish_all(home.tcp(), "home-writer", out, qos));
+        scope.spawn(|| publish_all(peer, "peer-writer", inward, qos));
         for _ in 0..DEATHS {
             // Under load, not before it.
             publish_all_of(home.tcp(), "pace", "pace", 40);
@@ -148,14 +170,14 @@ fn publish_all_of(endpoint: Endpoint, id: &str, topic: &str, count: u32) {
     let mut client = RawClient::connect(endpoint, &clean(Version::V5, id));
     for number in 1..=count {
         assert!(
-            publish_one(&mut client, topic, number),
+            publish_one(&mut client, topic, number, QoS::AtLeastOnce),
             "the home broker is always there"
         );
     }
     client.disconnect();
 }
 
-fn tidings_peer_is_killed(protocol: u8, scheme: &str) {
+fn tidings_peer_is_killed(protocol: u8, scheme: &str, qos: QoS) {
     let dir = TempDir::new().expect("a directory");
     let (tcp, ws) = (free_address(), free_address());
     let mut peer = TidingsOptions::new()
@@ -166,9 +188,11 @@ fn tidings_peer_is_killed(protocol: u8, scheme: &str) {
         "ws" => format!("ws://{ws}/mqtt"),
         _ => format!("tcp://{tcp}"),
     };
-    let topics = "{ pattern = \"both/#\", direction = \"both\", qos = 1 }";
-    let home = linked(dir.path(), &address, protocol, topics);
-    carry_under_load(&home, Endpoint::Tcp(tcp), ("both/out", "both/in"), || {
+    let level = qos as u8;
+    let topics = format!("{{ pattern = \"both/#\", direction = \"both\", qos = {level} }}");
+    let home = linked(dir.path(), &address, protocol, &topics);
+    let names = ("both/out", "both/in");
+    carry_under_load(&home, Endpoint::Tcp(tcp), names, qos, || {
         peer.kill();
         peer.restart();
     });
@@ -176,12 +200,22 @@ fn tidings_peer_is_killed(protocol: u8, scheme: &str) {
 
 #[test]
 fn a_peer_that_is_killed_under_load_loses_nothing_either_way_over_mqtt_5() {
-    tidings_peer_is_killed(5, "tcp");
+    tidings_peer_is_killed(5, "tcp", QoS::AtLeastOnce);
 }
 
 #[test]
 fn a_peer_that_is_killed_under_load_loses_nothing_either_way_over_mqtt_311_and_websocket() {
-    tidings_peer_is_killed(4, "ws");
+    tidings_peer_is_killed(4, "ws", QoS::AtLeastOnce);
+}
+
+#[test]
+fn a_peer_that_is_killed_under_load_loses_nothing_either_way_over_mqtt_5_and_websocket_at_qos_2() {
+    tidings_peer_is_killed(5, "ws", QoS::ExactlyOnce);
+}
+
+#[test]
+fn a_peer_that_is_killed_under_load_loses_nothing_either_way_over_mqtt_311_at_qos_2() {
+    tidings_peer_is_killed(4, "tcp", QoS::ExactlyOnce);
 }
 
 /// A mosquitto of this test.
@@ -262,8 +296,8 @@ fn a_mosquitto_that_is_restarted_under_load_gets_and_gives_everything_under_othe
     // whose session it keeps: so the link has to be there before.
     await_state(&home, "\"state\":\"up\"");
     thread::scope(|scope| {
-        scope.spawn(|| publish_all(home.tcp(), "home-writer", "up/x"));
-        scope.spawn(|| publish_all(peer, "peer-writer", "down/x"));
+        scope.spawn(|| publish_all(home.tcp(), "home-writer", "up/x", QoS::AtLeastOnce));
+        scope.spawn(|| publish_all(peer, "peer-writer", "down/x", QoS::AtLeastOnce));
         for _ in 0..DEATHS {
             publish_all_of(home.tcp(), "pace", "pace", 40);
             mosquitto.restart();
@@ -330,7 +364,7 @@ fn a_rumqttd_that_comes_late_gets_what_was_published_before() {
     let topics = "{ pattern = \"up/#\", direction = \"out\", qos = 1 }, \
                   { pattern = \"down/#\", direction = \"in\", qos = 1 }";
     let home = linked(dir.path(), &format!("tcp://{address}"), 4, topics);
-    publish_all(home.tcp(), "home-writer", "up/x");
+    publish_all(home.tcp(), "home-writer", "up/x", QoS::AtLeastOnce);
     start_rumqttd(address);
     let at_peer = |id: &str| {
         // rumqttd takes no connection without a Keep Alive.
