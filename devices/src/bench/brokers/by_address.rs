@@ -68,11 +68,12 @@ fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
 }
 
 /// A [`Peer`] as a target.
-pub(super) struct Known {
+pub struct Known {
     peer: Peer,
 }
 
 impl Known {
+    /// Nothing is connected yet.
     pub fn new(peer: Peer) -> Self {
         Self { peer }
     }

@@ -26,6 +26,19 @@ impl Cores {
         }
     }
 
+    /// For a report.
+    pub fn in_words(&self) -> String {
+        if self.are_apart() {
+            format!(
+                "broker on {}, generator on {}",
+                list(&self.broker),
+                list(&self.generator)
+            )
+        } else {
+            "shared by broker and generator, which is unfair to whoever needs more".to_owned()
+        }
+    }
+
     /// True if broker and generator have cores of their own.
     pub fn are_apart(&self) -> bool {
         !self.broker.is_empty()

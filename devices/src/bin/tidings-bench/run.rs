@@ -1,34 +1,19 @@
-//! The comparison benchmark's command line.
+//! `run`: one scenario, once, against a broker that runs already.
 
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use clap::{Parser, Subcommand};
+use anyhow::Context;
+use tidings_devices::bench::brokers::by_address::{Known, Peer};
 use tidings_devices::bench::load::{self, Progress, Settings};
 use tidings_devices::bench::outcome::Outcome;
-use tidings_devices::bench::scenario::{Scenario, Shape, catalogue};
-use tidings_devices::bench::target::{Carrier, Target, Usage};
-
-#[derive(Parser)]
-#[command(version, about = "Loads MQTT brokers and verifies every delivery")]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run one scenario against a broker that is running already
-    Run(Run),
-    /// Print the names of all scenarios
-    List,
-}
+use tidings_devices::bench::scenario::{Scenario, Shape};
+use tidings_devices::bench::target::Carrier;
 
 #[derive(clap::Args)]
-struct Run {
+pub struct Run {
     /// Address of the broker's listener for the scenario's carrier
     #[arg(long)]
     address: SocketAddr,
@@ -73,54 +58,26 @@ struct Run {
     websocket_path: String,
 }
 
-/// A broker known by its address, and perhaps its process.
-struct Running {
-    address: SocketAddr,
-    pid: Option<u32>,
-    websocket_path: String,
-}
-
-impl Target for Running {
-    fn name(&self) -> &str {
-        "broker"
-    }
-
-    fn address(&self, _: Carrier) -> Option<SocketAddr> {
-        Some(self.address)
-    }
-
-    fn websocket_path(&self) -> &str {
-        &self.websocket_path
-    }
-
-    fn usage(&self) -> Option<Usage> {
-        usage_of(self.pid?)
-    }
-
-    fn kill_and_restart(&mut self) -> anyhow::Result<()> {
-        bail!("a broker known by its address cannot be restarted")
-    }
-}
-
-fn usage_of(pid: u32) -> Option<Usage> {
-    // Fields 14 and 15 are counted from behind the name, which may contain anything. A tick is 10 ms.
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let kilobytes = |key: &str| -> Option<u64> {
-        let line = status.lines().find_map(|l| l.strip_prefix(key))?;
-        line.split_whitespace().next()?.parse().ok()
-    };
-    Some(Usage {
-        cpu: Duration::from_millis((user + system) * 10),
-        resident_bytes: kilobytes("VmRSS:")? * 1024,
-        peak_resident_bytes: kilobytes("VmHWM:")? * 1024,
-    })
-}
-
 impl Run {
+    /// Runs it and prints what came of it.
+    pub fn run(self) -> anyhow::Result<()> {
+        let scenario = self.scenario()?;
+        let settings = Settings {
+            warm_up: Duration::try_from_secs_f64(self.warm_up)?,
+            measure: Duration::try_from_secs_f64(self.seconds)?,
+            cores: self.cores,
+            threads: self.threads,
+        };
+        let mut target = Known::new(Peer {
+            name: "broker".to_owned(),
+            tcp: self.address,
+            ws: Some((self.address, self.websocket_path)),
+            pid: self.pid,
+        });
+        let outcome = load::run(&scenario, &mut target, &settings, &watcher())?;
+        print(&mut std::io::stdout().lock(), &scenario, &outcome)
+    }
+
     fn scenario(&self) -> anyhow::Result<Scenario> {
         if let Some(name) = &self.scenario {
             return Scenario::by_name(name);
@@ -148,34 +105,6 @@ impl Run {
         // Read back, so that the limits of names hold for flags too.
         Scenario::by_name(&scenario.name)
     }
-}
-
-fn main() -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match Arguments::parse().command {
-        Command::List => {
-            for scenario in catalogue() {
-                writeln!(out, "{}", scenario.name)?;
-            }
-        }
-        Command::Run(run) => {
-            let scenario = run.scenario()?;
-            let settings = Settings {
-                warm_up: Duration::try_from_secs_f64(run.warm_up)?,
-                measure: Duration::try_from_secs_f64(run.seconds)?,
-                cores: run.cores.clone(),
-                threads: run.threads,
-            };
-            let mut target = Running {
-                address: run.address,
-                pid: run.pid,
-                websocket_path: run.websocket_path,
-            };
-            let outcome = load::run(&scenario, &mut target, &settings, &watcher())?;
-            print(&mut out, &scenario, &outcome)?;
-        }
-    }
-    Ok(())
 }
 
 /// Says on a terminal what goes on, in one line.

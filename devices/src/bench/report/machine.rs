@@ -1,0 +1,147 @@
+//! The machine that figures were taken on, as far as it can be found out, and how fast its disk syncs.
+
+use std::fs::{self, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::bench::measure::median;
+
+/// What figures depend on.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Model of the processor.
+    pub processor: String,
+    /// Cores that programs may use.
+    pub cores: usize,
+    /// Operating system and its version.
+    pub system: String,
+    /// Memory of the machine.
+    pub memory_bytes: Option<u64>,
+    /// Median of fdatasync after 4 KiB were written over, in microseconds.
+    pub sync_micros: Option<f64>,
+    /// File system of the brokers' data.
+    pub filesystem: String,
+}
+
+impl Machine {
+    /// Finds out; writes and syncs in `directory` for up to two seconds.
+    pub fn examine(directory: &Path) -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        Self {
+            processor: after_colon(&read("/proc/cpuinfo"), "model name")
+                .unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            cores: thread::available_parallelism().map_or(1, usize::from),
+            system: format!(
+                "{} {}",
+                std::env::consts::OS,
+                read("/proc/sys/kernel/osrelease").trim()
+            ),
+            memory_bytes: after_colon(&read("/proc/meminfo"), "MemTotal")
+                .and_then(|text| text.split(' ').next()?.parse::<u64>().ok())
+                .map(|kibibytes| kibibytes * 1024),
+            sync_micros: sync_time(directory).ok().flatten(),
+            filesystem: filesystem(directory, &read("/proc/mounts"))
+                .unwrap_or_else(|| "unknown file system".to_owned()),
+        }
+    }
+
+    /// In one line.
+    pub fn in_words(&self) -> String {
+        let memory = self.memory_bytes.map_or(String::new(), |bytes| {
+            format!(", {} GiB", (bytes + (1 << 29)) >> 30)
+        });
+        let sync = self.sync_micros.map_or(String::new(), |micros| {
+            format!(", a sync takes {micros:.0} us")
+        });
+        format!(
+            "{}, {} cores{memory}, {}, {}{sync}",
+            self.processor, self.cores, self.system, self.filesystem
+        )
+    }
+}
+
+/// The value of a line `name : value`.
+fn after_colon(text: &str, name: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let (_, value) = line.split_once(':')?;
+    Some(value.trim().to_owned())
+}
+
+/// Type of the mount that `directory` is in: the longest mount point that it begins with.
+fn filesystem(directory: &Path, mounts: &str) -> Option<String> {
+    let directory = directory.canonicalize().ok()?;
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        Some((fields.next()?, fields.next()?))
+    });
+    mounts
+        .filter(|(point, _)| directory.starts_with(point))
+        .max_by_key(|(point, _)| point.len())
+        .map(|(_, kind)| kind.to_owned())
+}
+
+/// Blocks of a file are written over and synced, as a journal does with its segments.
+fn sync_time(directory: &Path) -> std::io::Result<Option<f64>> {
+    const BLOCK: [u8; 4096] = [1; 4096];
+    const BLOCKS: u64 = 256;
+    const AT_MOST: Duration = Duration::from_secs(2);
+    let path = directory.join("sync-time");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .open(&path)?;
+    for _ in 0..BLOCKS {
+        file.write_all(&[0; 4096])?;
+    }
+    file.sync_all()?;
+    file.seek(SeekFrom::Start(0))?;
+    let began = Instant::now();
+    let mut micros = Vec::new();
+    for _ in 0..BLOCKS {
+        let before = Instant::now();
+        file.write_all(&BLOCK)?;
+        file.sync_data()?;
+        micros.push(before.elapsed().as_secs_f64() * 1e6);
+        if began.elapsed() > AT_MOST {
+            break;
+        }
+    }
+    fs::remove_file(&path)?;
+    Ok(median(micros))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_on_the_mount_nearest_to_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let point = directory.path().canonicalize().expect("it is there");
+        let mounts = format!("a / ext4 rw 0 0\nb {} tmpfs rw 0 0\n", point.display());
+        let kind = |path: &Path| filesystem(path, &mounts);
+        assert_eq!(kind(directory.path()).as_deref(), Some("tmpfs"));
+        assert_eq!(kind(Path::new("/")).as_deref(), Some("ext4"));
+    }
+
+    #[test]
+    fn a_machine_is_described_in_one_line() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let machine = Machine::examine(directory.path());
+        assert!(machine.cores >= 1);
+        assert!(machine.sync_micros.is_some_and(|micros| micros > 0.0));
+        assert!(!machine.in_words().contains('\n'));
+    }
+
+    #[test]
+    fn a_value_stands_behind_its_colon() {
+        assert_eq!(
+            after_colon("model name\t: A B\nx: y", "model name").as_deref(),
+            Some("A B")
+        );
+        assert_eq!(after_colon("x: y", "model name"), None);
+    }
+}
