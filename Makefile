@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DELETE_ON_ERROR:
-.PHONY: help run build web test test-tools lint clean
+.PHONY: help run build web test test-tools bench-micro lint clean
 
 # Debian puts the mosquitto broker where only root looks for programs.
 export PATH := $(PATH):/usr/sbin
@@ -13,6 +13,8 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 VENV := target/venv
 # Arguments for the broker:  make run ARGS='--set log.level=debug'
 ARGS ?=
+# Arguments for the benchmark; everything, in some hours:  make bench BENCH='--targets --html bench.html'
+BENCH ?= --short
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -52,9 +54,16 @@ $(VENV)/.installed: tests/requirements.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	@touch $@
 
+bench-micro: ## Time codec, matching, sessions and journal, and count their instructions (installs valgrind)
+	cargo bench -p tidings-tests --bench micro
+	tests/instruction-counts
+
 lint: ## Check formatting and lints, as CI does
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+bench: ## Compare with the brokers that are installed, in a short form; BENCH='...' for another
+	cargo run --release -p tidings-devices --bin tidings-bench -- compare $(BENCH)
 
 clean: ## Remove everything that was built
 	cargo clean
