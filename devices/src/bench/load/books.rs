@@ -5,66 +5,12 @@ use std::sync::Arc;
 
 use hdrhistogram::Histogram;
 
-use super::plan::{PublishPlan, Receives};
+use super::plan::Receives;
+use super::publisher::Publisher;
 use super::sequence::{Arrival, Arrivals};
 use super::window::Flow;
-use super::wire::{
-    PUBACK, PUBCOMP, PUBREC, PUBREL, Packet, PublishTemplate, Stamp, identifier_of, put_ack,
-    sequence_of,
-};
+use super::wire::{PUBACK, PUBCOMP, PUBREC, PUBREL, Packet, Stamp, put_ack, sequence_of};
 use crate::bench::outcome::latency_histogram;
-
-/// What a client publishes, as far as it got.
-#[derive(Debug)]
-pub struct Publisher {
-    /// Its number in this run.
-    pub number: u32,
-    template: PublishTemplate,
-    numbered: Option<(u32, Random)>,
-    limit: u64,
-    /// Sequence number of the next message.
-    pub next: u64,
-    /// Which of them the broker acknowledged.
-    pub acknowledged: Arrivals,
-}
-
-impl Publisher {
-    /// A publisher that has sent nothing.
-    #[must_use]
-    pub fn new(plan: &PublishPlan, qos: u8, payload_bytes: usize) -> Self {
-        let digits = super::plan::NUMBER_DIGITS;
-        let topic = match plan.numbered {
-            Some(_) => format!("{}{:0digits$}", plan.topic, 0),
-            None => plan.topic.clone(),
-        };
-        Self {
-            number: plan.publisher,
-            template: PublishTemplate::new(&topic, qos, plan.publisher, payload_bytes),
-            numbered: plan
-                .numbered
-                .map(|below| (below, Random::new(plan.publisher))),
-            limit: plan.limit.unwrap_or(u64::MAX),
-            next: 0,
-            acknowledged: Arrivals::default(),
-        }
-    }
-
-    /// Appends the next message if its window allows one; `false` if not.
-    #[inline]
-    pub fn publish(&mut self, flow: &Flow, out: &mut Vec<u8>, now_nanos: u64) -> bool {
-        if self.next >= self.limit || !flow.begin(self.next) {
-            return false;
-        }
-        if let Some((below, random)) = &mut self.numbered {
-            self.template
-                .number_topic(random.below(*below), super::plan::NUMBER_DIGITS);
-        }
-        self.template
-            .put(out, identifier_of(self.next), self.next, now_nanos);
-        self.next += 1;
-        true
-    }
-}
 
 /// What a client receives, as far as it got.
 #[derive(Debug)]
@@ -114,6 +60,8 @@ pub struct Counts {
     pub doubled: u64,
     /// Deliveries that came after a later one.
     pub out_of_order: u64,
+    /// Messages whose publisher waited for them no longer.
+    pub given_up: u64,
     /// Messages that are not from this run.
     pub foreign: u64,
 }
@@ -133,6 +81,8 @@ pub struct Books {
     pub latest_nanos: u64,
     /// Of shared subscriptions: what arrived of each publisher, at whichever member.
     pub shared: Vec<Arrivals>,
+    /// Of shared subscriptions: the messages of each publisher before this one are not waited for.
+    given_up: Vec<u64>,
     /// Publishers of this thread whose window has moved.
     pub moved: Vec<u32>,
     /// Publishers of other threads whose window has moved.
@@ -151,6 +101,7 @@ impl Books {
             measuring: false,
             latest_nanos: 0,
             shared: Vec::new(),
+            given_up: Vec::new(),
             moved: Vec::new(),
             moved_elsewhere: Vec::new(),
         }
@@ -160,6 +111,7 @@ impl Books {
     pub fn share_of(&mut self, publishers: u32) {
         let publishers = self.shared.len().max(publishers as usize);
         self.shared.resize(publishers, Arrivals::default());
+        self.given_up.resize(publishers, 0);
     }
 
     /// The window of a publisher.
@@ -282,6 +234,7 @@ impl Books {
             .shared
             .get_mut(place)
             .map_or(Arrival::InOrder, |a| a.note(sequence));
+        self.give_up_shared(publisher, sequence);
         if arrival == Arrival::Again {
             return arrival;
         }
@@ -295,6 +248,27 @@ impl Books {
             *latest = (*latest).max(sequence + 1);
         }
         Arrival::InOrder
+    }
+
+    /// A message that did not come is lost when much later ones have come.
+    fn give_up_shared(&mut self, publisher: u32, newest: u64) {
+        let place = publisher as usize;
+        let Some(((flow, arrivals), given_up)) = self
+            .flows
+            .get(place)
+            .zip(self.shared.get(place))
+            .zip(self.given_up.get_mut(place))
+        else {
+            return;
+        };
+        let limit = newest.saturating_sub(flow.surely_lost_behind());
+        if limit > *given_up {
+            let from = std::mem::replace(given_up, limit);
+            let lost: Vec<u64> = arrivals.missing_in(from..limit).collect();
+            for sequence in lost {
+                self.confirm(publisher, sequence);
+            }
+        }
     }
 
     #[inline]
@@ -312,26 +286,11 @@ impl Books {
     }
 }
 
-/// A small generator of pseudo-random numbers (xorshift), the same for the same seed.
-#[derive(Clone, Copy, Debug)]
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u32) -> Self {
-        Self((u64::from(seed) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-    }
-
-    fn below(&mut self, limit: u32) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (((self.0 >> 32) * u64::from(limit)) >> 32) as u32
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::load::plan::PublishPlan;
+    use crate::bench::load::wire::identifier_of;
 
     fn publish(publisher: u32, sequence: u64) -> Packet {
         let stamp = Some(Stamp {
@@ -395,6 +354,25 @@ mod tests {
         books.note(publish(0, 2), None, Some(&mut one), &mut out, 0);
         assert_eq!(books.counts.doubled, 1, "2 at two members");
         assert_eq!(books.shared[0].lost_of_first(4), 0);
+    }
+
+    #[test]
+    fn what_a_share_group_did_not_get_is_given_up_when_much_later_ones_come() {
+        let mut books = books(vec![Flow::new(1, 2, 0)]);
+        books.share_of(1);
+        let mut member = Receiver::new(&Receives::Share(0..1));
+        for sequence in 0..6 {
+            assert!(books.flow(0).is_some_and(|f| f.begin(sequence)));
+            if sequence != 1 {
+                let packet = publish(0, sequence);
+                books.note(packet, None, Some(&mut member), &mut Vec::new(), 0);
+            }
+        }
+        assert_eq!(books.flow(0).map(Flow::completed), Some(5));
+        assert!(books.flow(0).is_some_and(|f| f.begin(6)));
+        books.note(publish(0, 6), None, Some(&mut member), &mut Vec::new(), 0);
+        assert_eq!(books.flow(0).map(Flow::completed), Some(7));
+        assert_eq!(books.shared[0].lost_of_first(7), 1);
     }
 
     #[test]

@@ -48,7 +48,8 @@ impl Conductor<'_> {
             if done(totals) {
                 return Ended::Done;
             }
-            if totals != last {
+            // Sending alone is no movement: publishers may be giving up what is lost.
+            if (totals.acknowledged, totals.delivered) != (last.acknowledged, last.delivered) {
                 (last, last_moved) = (totals, Instant::now());
             }
             if last_moved.elapsed() > STALL
@@ -154,6 +155,12 @@ pub fn add_books(outcome: &mut Outcome, harvests: &[Harvest]) {
         outcome.generator_busy = outcome.generator_busy.max(harvest.busy);
         // Both have the same precision and grow as needed.
         let _same_kind = outcome.latency.add(&books.latency);
+        if books.counts.given_up > 0 {
+            outcome.remarks.push(format!(
+                "publishers gave {} messages up after 3 s without any",
+                books.counts.given_up
+            ));
+        }
         if books.counts.foreign > 0 {
             outcome.remarks.push(format!(
                 "{} messages that are not from this run",

@@ -6,8 +6,9 @@
 //! publishes leave together. It speaks MQTT 3.1.1 to any broker and knows nothing of the inside of one.
 //!
 //! From the outside in: `conduct` (what is waited for and measured), `engine` (threads and stages),
-//! `worker` (a thread), `books` (what it notes), `window` and `sequence` (its counting), `setup` and
-//! `link` (connections), `websocket` and `wire` (bytes); `plan` says who publishes and receives.
+//! `worker` (a thread), `publisher` and `books` (what it sends and notes), `window` and `sequence`
+//! (its counting), `setup` and `link` (connections), `websocket` and `wire` (bytes); `plan` says who
+//! publishes and receives. `throughput`, `away` and `standing` are the shapes.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +17,9 @@ pub mod books;
 pub mod conduct;
 pub mod engine;
 pub mod link;
+pub mod pace;
 pub mod plan;
+pub mod publisher;
 pub mod sequence;
 pub mod setup;
 mod standing;

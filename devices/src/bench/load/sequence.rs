@@ -64,6 +64,13 @@ impl Arrivals {
         Arrival::After(gap)
     }
 
+    /// Those of this range that did not arrive.
+    pub fn missing_in(&self, range: Range<u64>) -> impl Iterator<Item = u64> {
+        // BTreeSet panics at a range that ends before it starts.
+        let range = range.start.min(range.end)..range.end;
+        self.missing.range(range).copied()
+    }
+
     /// Whether this one arrived.
     #[must_use]
     pub fn has(&self, sequence: u64) -> bool {

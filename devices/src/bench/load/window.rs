@@ -77,6 +77,30 @@ impl Flow {
         true
     }
 
+    /// Waits no longer for any message before `next`; says how many were given up. Confirmations of them
+    /// that come after all may count for a later message in the same place, which makes the window
+    /// larger by one for a moment.
+    pub fn give_up(&self, next: u64) -> u64 {
+        let places = self.waiting.len() as u64;
+        let mut given_up = 0;
+        for sequence in next.saturating_sub(places)..next {
+            if self
+                .place(sequence)
+                .is_some_and(|p| p.swap(0, Ordering::AcqRel) != 0)
+            {
+                given_up += 1;
+            }
+        }
+        self.completed.fetch_add(given_up, Ordering::AcqRel);
+        given_up
+    }
+
+    /// How far behind the newest arrival a message is surely lost: twice what can be under way.
+    #[must_use]
+    pub fn surely_lost_behind(&self) -> u64 {
+        self.window * 2
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "the mask leaves few bits")]
     fn place(&self, sequence: u64) -> Option<&AtomicU32> {
         self.waiting
@@ -114,6 +138,15 @@ mod tests {
         }
         assert!(flow.confirm(0));
         assert!(flow.begin(8));
+    }
+
+    #[test]
+    fn what_is_given_up_frees_the_window() {
+        let flow = Flow::new(1, 2, 0);
+        assert!(flow.begin(0) && flow.confirm(0) && flow.begin(1) && flow.begin(2));
+        assert_eq!(flow.give_up(3), 2);
+        assert_eq!(flow.completed(), 3);
+        assert!(flow.begin(3));
     }
 
     #[test]

@@ -9,10 +9,12 @@ use anyhow::Context;
 use rustix::event::epoll;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use super::books::{Books, Publisher, Receiver};
+use super::books::{Books, Receiver};
 use super::engine::{Shared, Stage};
 use super::link::{Broken, Link, READ_BYTES};
+use super::pace::Pace;
 use super::plan::{ClientPlan, Plan, Receives};
+use super::publisher::Publisher;
 use super::setup::{Endpoint, Up, bring_up};
 use super::wire::DISCONNECT;
 
@@ -21,6 +23,8 @@ use super::wire::DISCONNECT;
 const EVENTS_AT_ONCE: usize = 256;
 /// How often a thread without events looks at the stage (it is woken when that changes).
 const LOOK: Duration = Duration::from_millis(100);
+/// How often publishers are asked whether they wait in vain.
+const ASK_NANOS: u64 = 500_000_000;
 /// The mark of the thread's own waker among the connections.
 const WAKER: u64 = u64::MAX;
 
@@ -51,14 +55,6 @@ pub struct Harvest {
     pub busy: f64,
 }
 
-/// A fixed rate.
-struct Pace {
-    interval_nanos: u64,
-    next_nanos: u64,
-    /// Place in `publishing` of whose turn it is.
-    turn: usize,
-}
-
 pub(super) struct Worker {
     thread: usize,
     shared: Arc<Shared>,
@@ -77,6 +73,8 @@ pub(super) struct Worker {
     measured_from: Option<(Duration, u64)>,
     busy: f64,
     sessions_present: usize,
+    /// When publishers were last asked whether they wait in vain.
+    asked_nanos: u64,
 }
 
 impl Worker {
@@ -107,6 +105,7 @@ impl Worker {
                 shared.clock.nanos() - began,
             ),
             sessions_present: ups.iter().filter(|u| u.session_present).count(),
+            asked_nanos: 0,
             shared,
         };
         for (client, up) in mine.into_iter().zip(ups) {
@@ -119,14 +118,7 @@ impl Worker {
                 .filter(|c| c.publishes.is_some())
                 .count()
                 .max(1);
-            let share = worker.publishing.len() as u64 * u64::from(per_second);
-            if let Some(interval_nanos) = (1_000_000_000 * everyone as u64).checked_div(share) {
-                worker.pace = Some(Pace {
-                    interval_nanos,
-                    next_nanos: 0,
-                    turn: 0,
-                });
-            }
+            worker.pace = Pace::new(per_second, worker.publishing.len(), everyone);
         }
         if let Some(waker) = worker.shared.waker(thread) {
             epoll::add(
@@ -202,6 +194,7 @@ impl Worker {
                     break;
                 }
             }
+            self.give_up_lost();
             self.publish();
             self.flush();
             self.tell();
@@ -305,16 +298,33 @@ impl Worker {
         self.books.moved = moved;
     }
 
+    /// Publishers that wait in vain go on.
+    fn give_up_lost(&mut self) {
+        let now = self.shared.clock.nanos();
+        if now - self.asked_nanos < ASK_NANOS || !matches!(self.stage, Stage::Run | Stage::Measure)
+        {
+            return;
+        }
+        self.asked_nanos = now;
+        for &number in &self.publishing {
+            if let Some(publisher) = self
+                .clients
+                .get_mut(number)
+                .and_then(|c| c.publisher.as_mut())
+                && let Some(flow) = self.books.flow(publisher.number)
+            {
+                let given_up = publisher.give_up_lost(flow, now);
+                if given_up > 0 {
+                    self.books.counts.given_up += given_up;
+                    self.books.moved.push(publisher.number);
+                }
+            }
+        }
+    }
+
     fn publish_paced(&mut self) {
         let now = self.shared.clock.nanos();
-        while let Some(pace) = &mut self.pace
-            && pace.next_nanos <= now
-        {
-            // After a hold-up the rate goes on from now, it is not caught up in a burst.
-            pace.next_nanos = (pace.next_nanos + pace.interval_nanos)
-                .max(now.saturating_sub(pace.interval_nanos * 10));
-            pace.turn += 1;
-            let turn = pace.turn % self.publishing.len().max(1);
+        while let Some(turn) = self.pace.as_mut().and_then(|p| p.due(now)) {
             if let Some(&number) = self.publishing.get(turn) {
                 let now = self.shared.clock.nanos();
                 self.publish_one(number, now);
@@ -389,13 +399,12 @@ impl Worker {
         let now = self.shared.clock.nanos();
         match stage {
             Stage::Run | Stage::Measure if self.stage == Stage::Hold => {
-                self.books.moved.extend(
-                    self.publishing
-                        .iter()
-                        .filter_map(|&n| self.clients.get(n)?.publisher.as_ref().map(|p| p.number)),
-                );
+                for publisher in self.clients.iter_mut().filter_map(|c| c.publisher.as_mut()) {
+                    publisher.begin(now);
+                    self.books.moved.push(publisher.number);
+                }
                 if let Some(pace) = &mut self.pace {
-                    pace.next_nanos = now;
+                    pace.begin(now);
                 }
             }
             _ => {}
@@ -432,7 +441,7 @@ impl Worker {
     fn wait_time(&self) -> Timespec {
         let nanos = match &self.pace {
             Some(pace) if matches!(self.stage, Stage::Run | Stage::Measure) => {
-                pace.next_nanos.saturating_sub(self.shared.clock.nanos())
+                pace.nanos_until(self.shared.clock.nanos())
             }
             _ => u64::MAX,
         };
