@@ -24,6 +24,7 @@ use thiserror::Error;
 use self::expression::{Expression, Truth};
 use self::pattern::{Captures, FirstLevel, Overlap, Pattern};
 use self::stream::StreamTemplate;
+use crate::message::UnixMillis;
 
 pub use self::expression::{ExpressionFault, ExpressionProblem, MAX_DEPTH};
 pub use self::pattern::{MAX_CAPTURES, PatternProblem};
@@ -179,6 +180,29 @@ pub trait Membership {
     /// `member(room)`: the user is in the room now.
     fn is_member(&self, user: &str, room: &str) -> bool;
 
+    /// `writer(room)`: the user may write in the room now.
+    fn may_write(&self, user: &str, room: &str) -> bool {
+        self.is_member(user, room)
+    }
+
+    /// `roster(room)`: the user sees who else is in the room.
+    fn sees_members(&self, user: &str, room: &str) -> bool {
+        self.is_member(user, room)
+    }
+
+    /// `paced(room)`: seconds between two messages of the user in the room; 0: none.
+    fn pace_s(&self, _user: &str, _room: &str) -> u32 {
+        0
+    }
+
+    /// When the user may write again in a room with a pace; `None`: now.
+    fn next_turn(&self, _user: &str, _room: &str, _now: UnixMillis) -> Option<UnixMillis> {
+        None
+    }
+
+    /// The user wrote in a room with a pace.
+    fn took_turn(&self, _user: &str, _room: &str, _now: UnixMillis) {}
+
     /// `moderator(room)`: the user may act on what others wrote in the room.
     fn is_moderator(&self, user: &str, room: &str) -> bool;
 
@@ -224,6 +248,8 @@ pub struct Rules {
 struct Rule {
     pattern: Pattern,
     publish: Expression,
+    /// The capture that names the room whose pace a publisher keeps.
+    paced_by: Option<usize>,
     subscribe: Expression,
     stream: Option<StreamTemplate>,
     keep: Option<Keep>,
@@ -363,6 +389,21 @@ impl Rules {
         filters
     }
 
+    /// Filters for the topics of which somebody may receive more by becoming a member of `room`.
+    pub fn filters_about_room(&self, room: &str) -> Vec<String> {
+        let mut filters = Vec::new();
+        for Rule {
+            pattern, subscribe, ..
+        } in &self.rules
+        {
+            let about = subscribe.rooms().into_iter();
+            filters.extend(about.map(|capture| pattern.filter_with(capture, room)));
+        }
+        filters.sort_unstable();
+        filters.dedup();
+        filters
+    }
+
     /// The history that a stream has, for trimming; `None`: only what sessions need.
     pub fn keep_of_stream(&self, stream: &str) -> Option<&Keep> {
         let by_template = |rule: &Rule| rule.stream.as_ref().is_some_and(|one| one.names(stream));
@@ -422,6 +463,7 @@ impl Rule {
             .map_err(RuleProblem::Stream)?;
         Ok(Self {
             pattern,
+            paced_by: publish.paced_by(),
             publish,
             subscribe,
             stream,
@@ -461,6 +503,12 @@ impl Decision<'_> {
     /// Whether `who` may receive what is published on this topic.
     pub fn may_receive(&self, who: &Identity, members: &dyn Membership) -> Access {
         may(self.found.as_ref(), |rule| &rule.subscribe, who, members)
+    }
+
+    /// The room whose pace counts for who publishes on this topic.
+    pub fn paced_by(&self) -> Option<&str> {
+        let found = self.found.as_ref()?;
+        found.captures.get(found.rule.paced_by?).copied().flatten()
     }
 
     /// What the pattern's captures hold, by name, in the order of the pattern.

@@ -5,7 +5,8 @@
 //! all  = not { "&" not }
 //! not  = "!" not | "(" any ")" | atom
 //! atom = "any" | "none" | "signed_in" | "anonymous" | "broker"
-//!      | ("self" | "member" | "moderator" | "public" | "owner") "(" capture ")"
+//!      | ("self" | "member" | "writer" | "paced" | "roster" | "moderator" | "public" | "owner")
+//!        "(" capture ")"
 //! ```
 //!
 //! Evaluation is three-valued: for a filter that leaves a capture open, the answer can be
@@ -38,7 +39,7 @@ pub enum ExpressionFault {
     /// The word is no atom.
     #[error(
         "\"{0}\" is no condition; there are any, none, signed_in, anonymous, broker, self(x), \
-         member(x), moderator(x), public(x), owner(x)"
+         member(x), writer(x), paced(x), roster(x), moderator(x), public(x), owner(x)"
     )]
     UnknownCondition(String),
     /// `(x)` is missing after an atom that needs it.
@@ -77,6 +78,12 @@ pub(super) enum Expression {
 pub(super) enum Relation {
     Itself,
     Member,
+    /// A member who may write.
+    Writer,
+    /// Anyone signed in, at the pace that the room asks for: see [`Expression::paced_by`].
+    Paced,
+    /// A member who sees the other members.
+    Roster,
     Moderator,
     Public,
     Owner,
@@ -148,7 +155,51 @@ impl Expression {
     }
 }
 
+impl Expression {
+    /// The capture that names the room whose pace counts, if the expression asks for one.
+    pub(super) fn paced_by(&self) -> Option<usize> {
+        let mut found = None;
+        self.for_each_relation(&mut |relation, capture| {
+            if matches!(relation, Relation::Paced) {
+                found = Some(capture);
+            }
+        });
+        found
+    }
+
+    /// The captures that name rooms whose members are asked for.
+    pub(super) fn rooms(&self) -> Vec<usize> {
+        let mut found = Vec::new();
+        self.for_each_relation(&mut |relation, capture| {
+            if relation.is_about_rooms() {
+                found.push(capture);
+            }
+        });
+        found
+    }
+
+    fn for_each_relation(&self, visit: &mut dyn FnMut(Relation, usize)) {
+        match self {
+            Self::AnyOf(parts) | Self::AllOf(parts) => {
+                for part in parts {
+                    part.for_each_relation(visit);
+                }
+            }
+            Self::Not(part) => part.for_each_relation(visit),
+            Self::About(relation, capture) => visit(*relation, *capture),
+            Self::Always | Self::Never | Self::SignedIn | Self::Anonymous | Self::Broker => {}
+        }
+    }
+}
+
 impl Relation {
+    const fn is_about_rooms(self) -> bool {
+        matches!(
+            self,
+            Self::Member | Self::Writer | Self::Roster | Self::Moderator
+        )
+    }
+
     fn holds(self, named: Option<&str>, who: &Identity, members: &dyn Membership) -> Truth {
         if who.kind != IdentityKind::User && !matches!(self, Self::Public) {
             return Truth::No;
@@ -159,6 +210,9 @@ impl Relation {
         Truth::from_bool(match self {
             Self::Itself => *who.user == *named,
             Self::Member => members.is_member(&who.user, named),
+            Self::Writer => members.may_write(&who.user, named),
+            Self::Paced => true,
+            Self::Roster => members.sees_members(&who.user, named),
             Self::Moderator => members.is_moderator(&who.user, named),
             Self::Public => members.is_public(named),
             Self::Owner => members.is_owner(&who.user, named),
@@ -169,6 +223,9 @@ impl Relation {
         Some(match word {
             "self" => Self::Itself,
             "member" => Self::Member,
+            "writer" => Self::Writer,
+            "paced" => Self::Paced,
+            "roster" => Self::Roster,
             "moderator" => Self::Moderator,
             "public" => Self::Public,
             "owner" => Self::Owner,

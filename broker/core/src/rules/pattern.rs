@@ -143,6 +143,18 @@ impl Pattern {
     }
 
     /// The names of the captures, in the order of their numbers.
+    /// The filter for the topics of this pattern in which `capture` holds `value`.
+    pub(super) fn filter_with(&self, capture: usize, value: &str) -> String {
+        let level = |level: &Level| match level {
+            Level::Literal(name) => name.to_string(),
+            Level::Capture(number) if *number == capture => value.to_owned(),
+            Level::Capture(_) | Level::Any => "+".to_owned(),
+        };
+        let hash = self.ends_in_hash.then(|| "#".to_owned());
+        let levels: Vec<String> = self.levels.iter().map(level).chain(hash).collect();
+        levels.join("/")
+    }
+
     pub(super) fn names(&self) -> &[Box<str>] {
         &self.names
     }

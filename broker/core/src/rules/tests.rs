@@ -567,3 +567,85 @@ fn filters_and_topics_agree_about_access_and_streams() {
     }
     assert!(matched > 10_000);
 }
+
+/// The rules of a room where members have different rights.
+fn managed() -> Rules {
+    let rule = |pattern: &str, publish: &str, subscribe: &str| RuleSource {
+        pattern: pattern.to_owned(),
+        publish: publish.to_owned(),
+        subscribe: subscribe.to_owned(),
+        ..RuleSource::default()
+    };
+    Rules::compile(&[
+        rule(
+            "chat/{room}/{user}",
+            "self(user) & writer(room) & paced(room)",
+            "member(room)",
+        ),
+        rule(
+            "room/{room}/member/{user}",
+            "broker",
+            "roster(room) | self(user)",
+        ),
+        rule("user/{user}/inbox", "broker", "self(user)"),
+        rule("log/{_}/{room}/#", "none", "moderator(room)"),
+    ])
+    .expect("the table compiles")
+}
+
+/// Alice writes in the lobby, bob reads there and sees nobody else, everyone keeps a pace of 7 s.
+struct Lobby;
+
+impl Membership for Lobby {
+    fn is_member(&self, user: &str, room: &str) -> bool {
+        room == "lobby" && matches!(user, "alice" | "bob")
+    }
+
+    fn may_write(&self, user: &str, room: &str) -> bool {
+        self.is_member(user, room) && user == "alice"
+    }
+
+    fn sees_members(&self, user: &str, room: &str) -> bool {
+        self.may_write(user, room)
+    }
+
+    fn pace_s(&self, _user: &str, _room: &str) -> u32 {
+        7
+    }
+
+    fn is_moderator(&self, _user: &str, _room: &str) -> bool {
+        false
+    }
+
+    fn is_public(&self, _room: &str) -> bool {
+        false
+    }
+
+    fn is_owner(&self, _user: &str, _device: &str) -> bool {
+        false
+    }
+}
+
+#[test]
+fn writing_needs_more_than_membership_and_the_roster_is_not_for_everyone() {
+    let rules = managed();
+    let publish = |topic: &str| who_may(|who| rules.may_publish(topic, who, &Lobby));
+    let receive = |topic: &str| who_may(|who| rules.may_receive(topic, who, &Lobby));
+    assert_eq!(publish("chat/lobby/alice"), "a");
+    assert_eq!(publish("chat/lobby/bob"), "");
+    assert_eq!(receive("chat/lobby/alice"), "ab");
+    assert_eq!(receive("room/lobby/member/alice"), "a");
+    assert_eq!(receive("room/lobby/member/sensor"), "as");
+    let decision = rules.decide("chat/lobby/alice");
+    assert_eq!(decision.paced_by(), Some("lobby"));
+    assert_eq!(rules.decide("user/alice/inbox").paced_by(), None);
+}
+
+#[test]
+fn what_a_new_member_may_see_is_known_as_filters() {
+    let rules = managed();
+    assert_eq!(
+        rules.filters_about_room("lobby"),
+        ["chat/lobby/+", "log/+/lobby/#", "room/lobby/member/+"]
+    );
+}

@@ -39,7 +39,11 @@ pub(super) enum Pending {
         conn: ConnId,
         publishes: Vec<Staged>,
         releases: Vec<u16>,
+        /// Changes of rights when the publishes were judged.
+        access_as_of: u64,
     },
+    /// The notice of a refused publish: the connection is closed.
+    Refused { conn: ConnId, bytes: usize },
     /// A message for these sessions that were full.
     Spilled { conns: Vec<ConnId>, bytes: usize },
     /// A message for a shared subscription whose members were full.
@@ -51,6 +55,7 @@ impl Pending {
         match self {
             Self::Quiet { bytes }
             | Self::Publish { bytes, .. }
+            | Self::Refused { bytes, .. }
             | Self::Spilled { bytes, .. }
             | Self::GroupSpilled { bytes, .. } => *bytes,
             _ => 0,
@@ -152,9 +157,12 @@ impl Shard {
                 conn,
                 publishes,
                 releases,
+                access_as_of,
             } => {
+                let publishes = self.still_allowed(conn, publishes, access_as_of);
                 self.send_staged(now, conn, publishes, releases);
             }
+            Pending::Refused { conn, .. } => self.refusal_told(now, conn),
             Pending::Spilled { conns, .. } => {
                 for conn in conns {
                     if let Some(session) = self.sessions.get_mut(conn) {

@@ -403,9 +403,41 @@ impl Shard {
                 conn,
                 publishes,
                 releases,
+                access_as_of: self.access_changes,
             };
             self.save_progress(conn, position, pending);
         }
+    }
+
+    /// The staged messages that the receiver may still have; the others are over before they began.
+    pub(super) fn still_allowed(
+        &mut self,
+        conn: ConnId,
+        mut publishes: Vec<Staged>,
+        access_as_of: u64,
+    ) -> Vec<Staged> {
+        if access_as_of == self.access_changes {
+            return publishes;
+        }
+        let allowed = |staged: &Staged| self.may_receive(conn, &staged.published.message.topic);
+        let (kept, denied): (Vec<_>, Vec<_>) = publishes.drain(..).partition(allowed);
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return kept;
+        };
+        let mut returned = Vec::new();
+        for staged in denied {
+            session.staging = session.staging.saturating_sub(1);
+            if let Some(exchange) = session.window.find(staged.packet_id)
+                && let Origin::Group { filter, assignment } = exchange.origin.clone()
+            {
+                returned.push((filter, assignment));
+            }
+            session.window.abandon(staged.packet_id);
+        }
+        for (filter, assignment) in returned {
+            self.hand_back_shared(filter, conn, assignment);
+        }
+        kept
     }
 
     /// The journal knows the exchanges: the packets that reveal them may leave.

@@ -17,6 +17,7 @@ use super::peers::Body;
 use super::{ConnId, Now, Shard, shard_of};
 use crate::journal::{Audience, Published, ReadEntry, ReadError, Record, ShardId};
 use crate::message::{Offset, QoS};
+use crate::rules::{Identity, Membership, Rules};
 use crate::session::content::Content;
 use crate::session::window::Origin;
 use crate::session::{Offer, Offered, Reading, Stage};
@@ -26,7 +27,7 @@ use crate::state::{GroupChange, GroupRecord};
 const PAGE_BYTES: usize = 64 * 1024;
 
 /// A session that is subscribed to a shared subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Member {
     pub shard: ShardId,
     pub conn: ConnId,
@@ -34,6 +35,7 @@ pub(super) struct Member {
     pub membership: u64,
     pub qos: QoS,
     pub persistent: bool,
+    pub identity: Identity,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,8 @@ struct Seat {
     member: Member,
     /// It refused, and has not said that it has room again.
     blocked: bool,
+    /// Whether it may receive this topic, as of this many changes of rights.
+    judged: Option<(Arc<str>, u64, bool)>,
 }
 
 #[derive(Debug)]
@@ -84,6 +88,27 @@ pub(super) struct Groups {
 
 /// Cursor and unfinished offsets, as in [`GroupRecord`].
 type Position = (Offset, Vec<Offset>);
+
+impl Seat {
+    fn may_receive(
+        &mut self,
+        topic: &Arc<str>,
+        as_of: u64,
+        rules: &Rules,
+        members: &dyn Membership,
+    ) -> bool {
+        if let Some((known, when, allowed)) = &self.judged
+            && *when == as_of
+            && (Arc::ptr_eq(known, topic) || known == topic)
+        {
+            return *allowed;
+        }
+        let who = &self.member.identity;
+        let allowed = rules.may_receive(topic, who, members).is_allowed();
+        self.judged = Some((topic.clone(), as_of, allowed));
+        allowed
+    }
+}
 
 impl Groups {
     fn find(&mut self, filter: &str) -> Option<&mut Group> {
@@ -157,6 +182,7 @@ impl Shard {
         group.seats.push(Seat {
             member,
             blocked: false,
+            judged: None,
         });
         let key = group.key;
         self.wake_group(key);
@@ -294,18 +320,29 @@ impl Shard {
         self.wake_group(key);
     }
 
-    /// Gives a message to the next member with room; false if none has.
+    /// Gives a message to the next member that has room and may receive it; false if none has.
+    /// What no member may receive is nobody's.
     fn assign(&mut self, key: u32, offset: Option<Offset>, published: &Arc<Published>) -> bool {
         let Some(group) = self.groups.by_key.get_mut(&key) else {
             return true;
         };
         let count = group.seats.len();
+        let topic = &published.message.topic;
+        let (rules, members, as_of) = (&self.rules, &*self.members, self.access_changes);
+        let mut may_anyone = count == 0;
         for turn in 0..count {
             let index = (group.next_seat + turn) % count;
-            let Some(seat) = group.seats.get(index).filter(|seat| !seat.blocked) else {
+            let Some(seat) = group.seats.get_mut(index) else {
                 continue;
             };
-            let member = seat.member;
+            if !seat.may_receive(topic, as_of, rules, members) {
+                continue;
+            }
+            may_anyone = true;
+            if seat.blocked {
+                continue;
+            }
+            let member = seat.member.clone();
             let qos = member.qos.min(published.message.qos);
             if member.persistent && qos == QoS::ExactlyOnce && offset.is_none() {
                 // A QoS 2 exchange of a session with a record must be in the journal.
@@ -338,7 +375,7 @@ impl Shard {
             );
             return true;
         }
-        false
+        !may_anyone
     }
 
     pub(super) fn group_refused(
@@ -515,6 +552,11 @@ impl Shard {
             return;
         }
         let mut qos = subscription.qos.min(published.message.qos);
+        if !allowed && qos != QoS::AtMostOnce {
+            // It may not any more; the group knows by now, and finds another.
+            self.hand_back_shared(filter, conn, assignment);
+            return;
+        }
         if session.persistent && offset.is_none() {
             // The group chose it at QoS 1; the filter was raised meanwhile.
             qos = qos.min(QoS::AtLeastOnce);
@@ -566,6 +608,18 @@ impl Shard {
         if qos != QoS::AtMostOnce {
             self.peers.send(home, Body::GroupAck { filter, assignment });
         }
+    }
+
+    /// The group gives a message to another member: this one may not receive it.
+    pub(super) fn hand_back_shared(&mut self, filter: Arc<str>, conn: ConnId, assignment: u64) {
+        let home = home_of(&filter, self.options.shards);
+        let refuse = Body::GroupRefuse {
+            filter: filter.clone(),
+            conn,
+            assignment,
+        };
+        self.peers.send(home, refuse);
+        self.peers.send(home, Body::GroupReady { filter, conn });
     }
 
     /// A member's client acknowledged a shared message.

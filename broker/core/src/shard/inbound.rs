@@ -31,6 +31,10 @@ impl Shard {
                 }
                 Stage::Online => {}
             }
+            if self.notices.is_closing(conn) {
+                consumed = bytes.len();
+                break;
+            }
             let rest = bytes.get(consumed..).unwrap_or_default();
             session.last_received_ms = now.monotonic_ms;
             match decode(

@@ -14,6 +14,7 @@
 //!
 //! It does not know sockets, files or threads, and not how other shards are reached.
 
+mod access;
 mod attach;
 mod commit;
 mod deliver;
@@ -35,6 +36,7 @@ use bytes::Bytes;
 use crate::codec::{ConnAck, Disconnect, Packet, ReasonCode, Version};
 use crate::journal::{Append, Batch, Journal, Published, Record, ShardId};
 use crate::message::{Offset, QoS, UnixMillis};
+use crate::rooms::AccessChange;
 use crate::rules::{Membership, Rules};
 use crate::session::frames::Frames;
 use crate::session::{Session, Stage};
@@ -46,6 +48,7 @@ pub use peers::ShardMessage;
 pub use revoke::Revocation;
 pub use sessions::ConnId;
 
+use access::Notices;
 use attach::Opening;
 use commit::Pending;
 use deliver::{Memo, Subscriber};
@@ -134,6 +137,8 @@ pub enum Input {
     },
     /// Topic rules that count from now on.
     SetRules(Arc<Rules>),
+    /// Rights of users changed, as [`Membership`] says from now on; to every shard.
+    AccessChanged(Arc<[AccessChange]>),
     /// A user may not be here any more; to every shard.
     Revoked(Revocation),
     /// Time passed; about every 250 ms.
@@ -275,6 +280,7 @@ pub struct Shard {
     wanted_changes: u64,
     /// How often rules or permissions changed.
     access_changes: u64,
+    notices: Notices,
     /// Packets of the message that is being delivered.
     frames: Frames,
     groups: Groups,
@@ -328,6 +334,7 @@ impl Shard {
             wanted: SubscriptionTree::new(),
             wanted_changes: 0,
             access_changes: 0,
+            notices: Notices::default(),
             frames: Frames::default(),
             groups: Groups::default(),
             peers,
@@ -359,9 +366,9 @@ impl Shard {
             Input::System { topic, payload } => self.handle_system(now, topic, payload),
             Input::SetRules(rules) => {
                 self.rules = rules;
-                self.memo.forget();
-                self.access_changes += 1;
+                self.forget_access();
             }
+            Input::AccessChanged(changes) => self.handle_access_changed(&changes),
             Input::Revoked(revocation) => self.handle_revoked(now, &revocation),
             Input::Tick => self.handle_tick(now),
             Input::Shutdown => self.handle_shutdown(now),

@@ -26,6 +26,13 @@ pub(super) enum Taken {
     Wait,
 }
 
+/// Why a publish is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    NotAllowed,
+    TooEarly { wait_s: u64 },
+}
+
 impl Shard {
     /// A PUBLISH of a client whose connection is online.
     pub(super) fn handle_publish(
@@ -81,7 +88,8 @@ impl Shard {
             user: client.identity.user.clone(),
             client_id: client.id.clone(),
         });
-        let taken = if route.allowed {
+        let refusal = self.refusal(now, &route, &client.identity);
+        let taken = if refusal.is_none() {
             let passing = Passing {
                 route: &route,
                 publisher: &publisher,
@@ -93,9 +101,17 @@ impl Shard {
             };
             self.take_message(now, conn, packet_id, &passing)
         } else {
-            self.refuse_publish(now, conn, publish.qos, packet_id, &topic);
             Taken::Done
         };
+        if let Some(refusal) = refusal {
+            self.refuse_publish(now, conn, publish.qos, packet_id, &route.topic, refusal);
+        } else if taken == Taken::Done
+            && let Some(room) = &route.paced_by
+            && let Some(session) = self.sessions.get(conn)
+        {
+            let user = &session.client.identity.user;
+            self.members.took_turn(user, room, now.unix_ms);
+        }
         route.publisher = Some(publisher);
         if let Some(session) = self.sessions.get_mut(conn) {
             session.route = Some(route);
@@ -130,23 +146,54 @@ impl Shard {
         Ok(())
     }
 
+    /// Why a publish is refused: no permission, or too early in a room with a pace.
+    fn refusal(&self, now: Now, route: &Route, who: &Identity) -> Option<Refusal> {
+        if !route.allowed {
+            return Some(Refusal::NotAllowed);
+        }
+        let room = route.paced_by.as_ref()?;
+        let next = self.members.next_turn(&who.user, room, now.unix_ms)?;
+        let wait_ms = next.saturating_sub(now.unix_ms);
+        Some(Refusal::TooEarly {
+            wait_s: wait_ms.div_ceil(1000),
+        })
+    }
+
     /// MQTT 5 says so in the acknowledgement. MQTT 3 cannot: there an acknowledgement would claim
     /// that the message is stored, so the connection is closed instead [MQTT-3.3.5-2].
-    fn refuse_publish(&mut self, now: Now, conn: ConnId, qos: QoS, packet_id: u16, topic: &str) {
+    fn refuse_publish(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        qos: QoS,
+        packet_id: u16,
+        topic: &str,
+        refusal: Refusal,
+    ) {
         self.stats.refused_publishes += 1;
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
+        let (reason, text) = match refusal {
+            Refusal::NotAllowed => (
+                ReasonCode::NotAuthorized,
+                format!("you may not publish on {topic}"),
+            ),
+            Refusal::TooEarly { wait_s } => (
+                ReasonCode::QuotaExceeded,
+                format!("slow mode: write again in {wait_s} s"),
+            ),
+        };
+        if session.client.version != Version::V5 {
+            self.refuse_publish_of_v3(now, conn, qos, topic, (reason, &text));
+            return;
+        }
         if qos == QoS::AtMostOnce {
             return;
         }
-        if session.client.version != Version::V5 {
-            self.disconnect(now, conn, ReasonCode::NotAuthorized, "publish refused");
-            return;
-        }
-        let mut ack = session.ack(packet_id, ReasonCode::NotAuthorized, Vec::new());
+        let mut ack = session.ack(packet_id, reason, Vec::new());
         if session.client.problem_information {
-            ack.reason_string = Some(format!("you may not publish on {topic}"));
+            ack.reason_string = Some(text);
         }
         let packet = match qos {
             QoS::ExactlyOnce => Packet::PubRec(ack),
@@ -260,7 +307,7 @@ impl Shard {
 
     /// What `who` may do on a topic, its stream and history, and whether a session with a record
     /// wants it; from what is known of it, as far as that still holds.
-    fn find_route(
+    pub(super) fn find_route(
         &self,
         known: Option<Box<Route>>,
         topic: &Arc<str>,
@@ -275,7 +322,12 @@ impl Shard {
                 Arc::from(&*decision.stream)
             };
             let access = self.rules.may_publish(topic, who, &*self.members);
+            let paced_by = decision
+                .paced_by()
+                .filter(|room| self.members.pace_s(&who.user, room) > 0)
+                .map(Arc::from);
             Box::new(Route {
+                paced_by,
                 topic: topic.clone(),
                 stream,
                 publisher: None,
@@ -299,7 +351,7 @@ impl Shard {
         let identity = Identity::user(user);
         let mut message = will.message;
         let route = self.find_route(None, &message.topic, &identity);
-        if !route.allowed {
+        if self.refusal(now, &route, &identity).is_some() {
             self.stats.refused_publishes += 1;
             return;
         }

@@ -206,6 +206,7 @@ impl Shard {
             membership: subscription.membership,
             qos: subscription.qos,
             persistent: session.persistent,
+            identity: session.client.identity.clone(),
         });
         let (key, replaced) = session.subscribe(subscription);
         self.memo.forget();
