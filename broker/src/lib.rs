@@ -9,6 +9,7 @@ mod admission;
 pub mod auth;
 mod broker;
 mod clock;
+pub mod control;
 mod counters;
 pub mod handshake;
 pub mod listener;

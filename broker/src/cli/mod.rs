@@ -1,5 +1,7 @@
 //! The command line: what each command takes. The commands themselves have a file each.
 
+mod accounts;
+mod ask;
 mod check_config;
 mod compose;
 mod dump;
@@ -9,6 +11,7 @@ mod logging;
 mod mqtt_client;
 mod ports_file;
 mod publish;
+mod secret;
 mod serve;
 mod subscribe;
 
@@ -45,6 +48,10 @@ enum Command {
     Serve(serve::Serve),
     /// Say what is wrong with the settings, with file and line, without starting anything
     CheckConfig(check_config::CheckConfig),
+    /// People who may sign in: add, passwd, disable, ...
+    User(accounts::User),
+    /// Devices that may sign in: add, revoke, list
+    Device(accounts::Device),
     /// Publish messages
     Pub(publish::Publish),
     /// Subscribe, and print messages as they come
@@ -59,11 +66,11 @@ enum Command {
 #[derive(Clone, Debug, Default, Args)]
 struct SettingsArgs {
     /// Settings file (TOML); without it the settings that ship with the program
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Change one setting, stronger than the file and TIDINGS_SECTION__KEY in the environment;
     /// may be given again
-    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    #[arg(long, value_name = "SECTION.KEY=VALUE", global = true)]
     set: Vec<String>,
 }
 
@@ -92,6 +99,8 @@ pub(crate) fn run() -> ExitCode {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::CheckConfig(args)) => check_config::run(&args),
+        Some(Command::User(args)) => accounts::run_user(&args),
+        Some(Command::Device(args)) => accounts::run_device(&args),
         Some(Command::Pub(args)) => publish::run(&args),
         Some(Command::Sub(args)) => subscribe::run(&args),
         Some(Command::Fsck(args)) => fsck::run(&args),

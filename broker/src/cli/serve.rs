@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tidings_broker::control;
 use tidings_broker::listener::{Kind, page_is_built};
 use tidings_broker::{Broker, Running};
 use tidings_config::{AuthMode, Listener, ListenerKind, Settings};
@@ -99,6 +100,13 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
         let broker = Arc::new(Broker::start(options)?);
         let mut links = links::start(&settings, &broker);
         links.ready().await;
+        let control = match control::serve(&settings.server.data_dir, broker.accounts().clone()) {
+            Ok(control) => Some(control),
+            Err(error) => {
+                warn!(%error, "no control socket: `tidings user` and others need the broker stopped");
+                None
+            }
+        };
         announce(&broker, &settings);
         if let Some(path) = &args.ports_file {
             ports_file::write(path, &broker)?;
@@ -112,6 +120,7 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
             Some(ended) => ended,
             None => {
                 info!("stopping");
+                drop(control);
                 links.stop().await;
                 broker.stop();
                 match tokio::time::timeout(deadline, broker.wait()).await {
