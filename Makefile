@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DELETE_ON_ERROR:
-.PHONY: help run build web test test-tools bench-micro lint clean
+.PHONY: help run build web test test-tools bench bench-micro lint clean
 
 # Debian puts the mosquitto broker where only root looks for programs.
 export PATH := $(PATH):/usr/sbin

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::compare::Event;
 use super::measure::{Measure, Run};
-use super::report::figure_in_words;
+use super::report::{count_in_words, figure_in_words};
 
 /// Shows events as they come.
 pub struct Watcher {
@@ -114,7 +114,7 @@ fn in_words(run: &Run) -> String {
     }
     for (measure, word) in [(Measure::Lost, "lost"), (Measure::Doubled, "doubled")] {
         if let Some(count) = measure.of(outcome).filter(|count| *count > 0.0) {
-            parts.push(format!("{} {word}", figure_in_words(count)));
+            parts.push(format!("{} {word}", count_in_words(count)));
         }
     }
     for (name, value) in outcome.figures.iter().take(2) {

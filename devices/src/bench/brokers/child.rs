@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,16 @@ const LOOK: Duration = Duration::from_millis(2);
 const LOG_LINES: usize = 15;
 
 /// The processes that run, for [`kill_all`]. An id is taken out before its process is reaped.
-static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+static RUNNING: Mutex<Running> = Mutex::new(Running {
+    ids: Vec::new(),
+    closed: false,
+});
+
+struct Running {
+    ids: Vec<u32>,
+    /// No more may start: this program is about to exit.
+    closed: bool,
+}
 
 /// What is to be started, and where.
 #[derive(Clone, Debug)]
@@ -87,10 +96,16 @@ impl Process {
             .stderr(log)
             // Ctrl-C is for us; we end the broker.
             .process_group(0);
+        // Held while it starts, so that it cannot be overlooked.
+        let mut running = running();
+        if running.closed {
+            bail!("interrupted");
+        }
         let child = command
             .spawn()
             .with_context(|| format!("cannot start {}", launch.bench.display()))?;
-        running().push(child.id());
+        running.ids.push(child.id());
+        drop(running);
         Ok(Self {
             child,
             log: launch.log.clone(),
@@ -142,7 +157,7 @@ impl Process {
     /// SIGKILL, and reaps it.
     pub fn kill(&mut self) {
         // Before it is reaped: afterwards the id may be another process's.
-        running().retain(|id| *id != self.child.id());
+        running().ids.retain(|id| *id != self.child.id());
         // Fails only if it has ended already, which is what is wanted.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -163,22 +178,26 @@ impl Drop for Process {
     }
 }
 
-fn running() -> std::sync::MutexGuard<'static, Vec<u32>> {
+fn running() -> MutexGuard<'static, Running> {
     // A list of numbers is whole, whoever panicked while holding it.
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Kills every broker of this process, for the moment before it exits without unwinding.
+/// Kills every broker that this program started, for a run that hangs.
 pub fn kill_all() {
     // Held until the end: nobody starts or reaps a broker meanwhile.
-    let running = running();
-    for id in running.iter() {
-        kill(*id);
-    }
+    running().ids.iter().copied().for_each(kill);
+}
+
+/// Kills every broker that this program started, and lets no more start: it exits without unwinding.
+pub fn close() {
+    let mut running = running();
+    running.closed = true;
+    running.ids.iter().copied().for_each(kill);
 }
 
 /// SIGKILL to a child of ours that is not reaped yet.
-pub(super) fn kill(id: u32) {
+fn kill(id: u32) {
     if let Some(id) = i32::try_from(id).ok().and_then(Pid::from_raw) {
         // Fails only if it has ended already, which is what is wanted.
         let _ = kill_process(id, Signal::KILL);

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::plot::{self, Bar};
 use super::table::{LEGEND, faults, figures, head};
 use super::targets::{Check, Verdict};
-use super::{Conditions, mebibytes, number, number_or_dash, ratio_to};
+use super::{Conditions, count_in_words, count_or_dash, mebibytes, number_or_dash, ratio_to};
 use crate::bench::brokers::OURS;
 use crate::bench::compare::{Comparison, RowResult};
 use crate::bench::measure::{Measure, Runs};
@@ -179,9 +179,9 @@ fn line(comparison: &Comparison, row: &RowResult, name: &str, runs: &Runs) -> St
     for measure in [Measure::Lost, Measure::Doubled] {
         let _ = match runs.figure(&measure) {
             Some(count) if count > 0.0 => {
-                write!(line, "<td class=\"bad\">{}</td>", number(count))
+                write!(line, "<td class=\"bad\">{}</td>", count_in_words(count))
             }
-            count => write!(line, "<td>{}</td>", number_or_dash(count)),
+            count => write!(line, "<td>{}</td>", count_or_dash(count)),
         };
     }
     for measure in [

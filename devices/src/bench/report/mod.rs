@@ -57,6 +57,16 @@ pub fn figure_in_words(value: f64) -> String {
     }
 }
 
+/// A count, or a dash where there is none.
+pub(super) fn count_or_dash(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), count_in_words)
+}
+
+/// A count as people read it: all of its digits, thousands apart.
+pub fn count_in_words(value: f64) -> String {
+    thousands(value)
+}
+
 fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let (sign, digits) = match digits.strip_prefix('-') {
@@ -184,5 +194,6 @@ pub(super) mod tests {
             assert_eq!(number(value), text);
         }
         assert_eq!(number_or_dash(None), "-");
+        assert_eq!(count_in_words(12.0), "12");
     }
 }

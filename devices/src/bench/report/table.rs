@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use super::{Conditions, mebibytes, number, number_or_dash, ratio_to};
+use super::{
+    Conditions, count_in_words, count_or_dash, mebibytes, number, number_or_dash, ratio_to,
+};
 use crate::bench::compare::{Comparison, RowResult};
 use crate::bench::measure::{Measure, Runs};
 
@@ -86,8 +88,8 @@ fn group(comparison: &Comparison, row: &RowResult) -> Vec<Vec<String>> {
                 number_or_dash(figure(Measure::P99)),
                 number_or_dash(figure(Measure::P999)),
                 mebibytes(figure(Measure::PeakMemory)),
-                number_or_dash(figure(Measure::Lost)),
-                number_or_dash(figure(Measure::Doubled)),
+                count_or_dash(figure(Measure::Lost)),
+                count_or_dash(figure(Measure::Doubled)),
                 ratio(Measure::Throughput),
                 ratio(Measure::Cpu),
                 ratio(Measure::P99),
@@ -161,7 +163,7 @@ pub(super) fn faults(runs: &Runs) -> Vec<String> {
         faults.push(format!("{failed} of {} runs failed", runs.0.len()));
     }
     if let Some(count) = runs.figure(&Measure::OutOfOrder).filter(|n| *n > 0.0) {
-        faults.push(format!("{} out of order", number(count)));
+        faults.push(format!("{} out of order", count_in_words(count)));
     }
     faults.extend(runs.remarks().into_iter().map(one_line));
     faults

@@ -222,25 +222,36 @@ fn clean_up_when_interrupted(directory: PathBuf) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    // From here on signals are caught, before the first broker starts.
+    let (mut interrupt, mut terminate) = {
+        let _context = runtime.enter();
+        (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        )
+    };
     std::thread::spawn(move || {
         runtime.block_on(async {
-            let (Ok(mut interrupt), Ok(mut terminate)) = (
-                signal(SignalKind::interrupt()),
-                signal(SignalKind::terminate()),
-            ) else {
-                // The kernel ends the brokers with us; only the directory stays.
-                return;
-            };
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            child::kill_all();
-            let _ = fs::remove_dir_all(&directory);
-            std::process::exit(130);
         });
+        child::close();
+        remove(&directory);
+        std::process::exit(130);
     });
     Ok(())
+}
+
+/// Removes a directory in which another thread may just have made something.
+fn remove(directory: &Path) {
+    const ATTEMPTS: usize = 100;
+    for _ in 0..ATTEMPTS {
+        if fs::remove_dir_all(directory).is_ok() || !directory.exists() {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]
