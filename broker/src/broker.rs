@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use tidings_core::message::{Epoch, QoS};
 use tidings_core::rules::{Membership, OpenRooms, RuleSource, Rules};
 use tidings_core::shard::{self as core_shard, Input};
 use tokio::io::DuplexStream;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::{error, info};
 
 use crate::admission::Admission;
@@ -29,6 +29,7 @@ use crate::counters::Counters;
 use crate::handshake::{self, Origin, Reception};
 use crate::listener::{self, Bound, Kind};
 use crate::readiness::{Readiness, State};
+use crate::rooms::{self, Rooms};
 use crate::shard::{Ended, Mailboxes, Report, ShardThread, Shared, mailboxes};
 use crate::store::{self, Store};
 use crate::system::{self, SystemValues};
@@ -36,6 +37,9 @@ use crate::transport::Transport;
 
 /// Bytes between the two ends of an in-memory connection, in each direction: what sockets have.
 const PIPE_BYTES: usize = 64 * 1024;
+
+/// How long a start waits until requests about rooms are heard.
+const ROOM_SERVICE_START: Duration = Duration::from_secs(5);
 
 /// How long a stop waits for shards whose journal has failed: they can only say goodbye.
 const STOP_WITHOUT_JOURNAL: Duration = Duration::from_secs(2);
@@ -115,8 +119,10 @@ pub struct BrokerOptions {
     pub auth: Auth,
     /// What hashing a password costs.
     pub passwords: PasswordOptions,
-    /// Who is a member of what.
+    /// Who is a member of what, unless `rooms` are managed.
     pub members: Arc<dyn Membership + Send + Sync>,
+    /// Rooms that users make, join and leave; `None`: as `members` says.
+    pub rooms: Option<rooms::Options>,
     /// Time between updates of `$SYS`; `None`: never.
     pub system_interval: Option<Duration>,
     /// How long a stop may take.
@@ -149,6 +155,7 @@ impl BrokerOptions {
             auth: Auth::By(Arc::new(OpenMode)),
             passwords: PasswordOptions::default(),
             members: Arc::new(OpenRooms),
+            rooms: None,
             system_interval: Some(Duration::from_secs(10)),
             shutdown_deadline: Duration::from_secs(10),
         }
@@ -260,11 +267,18 @@ impl Broker {
         let (mailboxes, inboxes) = mailboxes(shards);
         let store = Store::open(&options.store, &options.rules)?;
         let (committed, failed) = (mailboxes.clone(), events.clone());
+        let managed: Arc<OnceLock<Arc<Rooms>>> = Arc::default();
+        let room_commits = managed.clone();
         let commits = Arc::new(Commits::new());
         let (book_committed, book_failed) = (commits.clone(), commits.clone());
         let mut store = store.start(store::Sinks {
             committed: Box::new(move |batch| {
                 book_committed.committed(&batch);
+                // Before the batch: what is in it is judged by the rooms as they are with it.
+                if let Some(changes) = room_commits.get().and_then(|rooms| rooms.committed(&batch))
+                {
+                    committed.broadcast(|| Input::AccessChanged(changes.clone()));
+                }
                 committed.broadcast(|| Input::Committed(batch.clone()))
             }),
             failed: Arc::new(move |cause| {
@@ -272,11 +286,20 @@ impl Broker {
                 let _ = failed.send(Happened::StoreFailed(cause));
             }),
         })?;
+        let mut members = options.members.clone();
+        let mut room_service = None;
+        if let Some(room_options) = options.rooms {
+            // Nothing is committed before the shards begin.
+            let rooms = Arc::new(Rooms::load(&*store.state()));
+            members = rooms.clone();
+            let rooms = managed.get_or_init(|| rooms);
+            room_service = Some((rooms.clone(), room_options));
+        }
         let shared = Shared {
             journal: store.journal(),
             state: store.state(),
             rules: options.rules.clone(),
-            members: options.members.clone(),
+            members,
             append: store.append_sink(),
             mailboxes: mailboxes.clone(),
             clock,
@@ -342,6 +365,20 @@ impl Broker {
             stop: stopped,
         };
         let (runtime, listening) = listening.start()?;
+        if let Some((rooms, room_options)) = room_service {
+            let (ready, is_ready) = oneshot::channel();
+            let door = (reception.clone(), runtime.clone());
+            let start = rooms::Start {
+                rooms,
+                rules: options.rules.clone(),
+                options: room_options,
+                clock,
+                connect: move || connect_in_memory(&door.0, &door.1, "rooms"),
+                ready,
+            };
+            runtime.spawn(rooms::run(start));
+            room_service_is_ready(is_ready);
+        }
         readiness.set(State::Ready);
 
         let (done, is_done) = watch::channel(None);
@@ -373,6 +410,38 @@ impl Broker {
             book,
         })
     }
+}
+
+/// Waits until requests about rooms are heard; a broker whose journal fails meanwhile never is.
+fn room_service_is_ready(mut ready: oneshot::Receiver<()>) {
+    let deadline = Instant::now() + ROOM_SERVICE_START;
+    while let Err(oneshot::error::TryRecvError::Empty) = ready.try_recv() {
+        if Instant::now() > deadline {
+            error!("the service of rooms does not answer yet");
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A connection with the broker's own rights, whose other end is in memory.
+fn connect_in_memory(
+    reception: &Arc<Reception>,
+    runtime: &tokio::runtime::Handle,
+    label: &str,
+) -> DuplexStream {
+    let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+    let reception = reception.clone();
+    let origin = Origin::Broker {
+        label: label.into(),
+    };
+    runtime.spawn(async move {
+        let deadline = reception.deadline();
+        reception
+            .receive(Transport::Memory(ours), origin, deadline, None)
+            .await;
+    });
+    theirs
 }
 
 fn shard_count(wanted: u16) -> u16 {
@@ -592,18 +661,7 @@ impl Running {
     /// A connection that speaks MQTT like a socket, but with the broker's own rights; its client
     /// identifier must begin with [`handshake::LINK_PREFIX`]. `label` names it in logs.
     pub fn connect_in_memory(&self, label: &str) -> DuplexStream {
-        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-        let reception = self.reception.clone();
-        let origin = Origin::Broker {
-            label: label.into(),
-        };
-        self.runtime.spawn(async move {
-            let deadline = reception.deadline();
-            reception
-                .receive(Transport::Memory(ours), origin, deadline, None)
-                .await;
-        });
-        theirs
+        connect_in_memory(&self.reception, &self.runtime, label)
     }
 
     /// Sets a value of the `$SYS` tree; `topic` begins with `$SYS/`.

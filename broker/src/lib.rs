@@ -14,6 +14,7 @@ mod counters;
 pub mod handshake;
 pub mod listener;
 mod readiness;
+mod rooms;
 mod shard;
 pub mod store;
 mod system;
@@ -21,3 +22,4 @@ mod transport;
 
 pub use broker::{Auth, Broker, BrokerOptions, Running, SessionLimits, StartError, StopError};
 pub use readiness::State as Readiness;
+pub use rooms::Options as RoomOptions;

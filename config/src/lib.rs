@@ -17,6 +17,7 @@ mod logging;
 mod mqtt;
 mod node;
 mod reader;
+mod rooms;
 mod server;
 #[cfg(test)]
 mod shipped;
@@ -31,6 +32,7 @@ pub use bridges::{AddressError, Bridge, BridgeAddress, BridgeTopic, Direction, S
 pub use errors::{ConfigErrors, Origin};
 pub use logging::{Level, Log, LogFormat, Sys};
 pub use mqtt::{Limits, Mqtt};
+pub use rooms::{RoomMode, Rooms};
 pub use server::{Listener, ListenerKind, Server};
 pub use storage::{Durability, Journal, State};
 pub use topics::{Keep, TopicRule};
@@ -68,6 +70,8 @@ pub struct Settings {
     pub listeners: Vec<Listener>,
     /// `[auth]`: who may connect.
     pub auth: Auth,
+    /// `[rooms]`: who is in which room.
+    pub rooms: Rooms,
     /// `[mqtt]`: what a client may ask for.
     pub mqtt: Mqtt,
     /// `[limits]`: bounds on the whole server.
@@ -128,6 +132,7 @@ impl Settings {
             server: reader.section("server"),
             listeners: reader.list("listeners"),
             auth: reader.section("auth"),
+            rooms: reader.section("rooms"),
             mqtt: reader.section("mqtt"),
             limits: reader.section("limits"),
             journal: reader.section("journal"),

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_broker::auth::{AccountOptions, Limit, OpenMode, PasswordOptions};
-use tidings_broker::{Auth, BrokerOptions, SessionLimits, handshake, listener, store};
-use tidings_config::{AuthMode, Durability, ListenerKind, Settings, TopicRule};
+use tidings_broker::{Auth, BrokerOptions, RoomOptions, SessionLimits, handshake, listener, store};
+use tidings_config::{AuthMode, Durability, ListenerKind, RoomMode, Settings, TopicRule};
 use tidings_core::message::QoS;
+use tidings_core::rooms::Limits;
 use tidings_core::rules::{Keep, OpenRooms, RuleSource, Rules};
 
 /// What is wrong with the topic rules, with the place where the rule begins.
@@ -76,6 +77,10 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
             at_once: settings.auth.password_hashes_at_once as usize,
         },
         members: Arc::new(OpenRooms),
+        rooms: match settings.rooms.mode {
+            RoomMode::Open => None,
+            RoomMode::Managed => Some(room_options(&settings.rooms)),
+        },
         system_interval: match settings.sys.interval_s {
             0 => None,
             seconds => Some(Duration::from_secs(seconds)),
@@ -93,6 +98,19 @@ fn account_options(auth: &tidings_config::Auth) -> AccountOptions {
             auth.failures_per_address_per_minute,
         ),
         failures_of_user: limit(auth.failures_per_user, auth.failures_per_user_per_minute),
+    }
+}
+
+fn room_options(rooms: &tidings_config::Rooms) -> RoomOptions {
+    RoomOptions {
+        limits: Limits {
+            members_per_room: rooms.max_members,
+            rooms_per_user: rooms.max_rooms_per_user,
+            owned_per_user: rooms.max_owned_per_user,
+            marks_per_room: rooms.max_marks_per_room,
+            invitation_s: u64::from(rooms.invitation_days) * 24 * 60 * 60,
+        },
+        requests_per_minute: rooms.requests_per_minute,
     }
 }
 

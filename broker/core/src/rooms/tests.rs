@@ -415,7 +415,6 @@ fn a_room_of_100_000_members_takes_some_ten_bytes_a_member_beside_the_names() {
     let (users, rooms) = view.bytes();
     let per_user = users as f64 / MEMBERS as f64;
     let per_member = rooms as f64 / MEMBERS as f64;
-    eprintln!("{per_user:.1} bytes a user, {per_member:.1} bytes a membership");
     assert!(
         per_member < 40.0 && per_user < 160.0,
         "{per_user} {per_member}"

@@ -1,0 +1,284 @@
+//! Requests of users as JSON, and what is answered.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tidings_core::rooms::{Act, Command, Kind, Role, RoomError, RoomView, Summary};
+
+use crate::auth::check_user_name;
+
+/// Bytes of a request; the longest that makes sense has a title and two names.
+pub(super) const MAX_REQUEST_BYTES: usize = 4096;
+
+/// Bytes of an `id`, which is held and sent back.
+const MAX_ID_BYTES: usize = 128;
+
+/// Rooms in one answer to `list`.
+const MAX_LISTED: usize = 100;
+
+/// The fields of all requests; each method looks at its own.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    id: Option<Value>,
+    room: Option<String>,
+    user: Option<String>,
+    title: Option<String>,
+    kind: Option<String>,
+    with: Option<String>,
+    role: Option<String>,
+    seconds: Option<u32>,
+    public: bool,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// A request that could be read.
+#[derive(Debug, PartialEq)]
+pub(super) enum Request {
+    /// Something is to be changed.
+    Change(Command),
+    /// The user's rooms, or those that everyone sees.
+    List {
+        public: bool,
+        after: String,
+        limit: usize,
+    },
+}
+
+/// The `id` of a request, and the request.
+pub(super) fn read(method: &str, payload: &[u8]) -> (Option<Value>, Result<Request, RoomError>) {
+    if payload.len() > MAX_REQUEST_BYTES {
+        return (None, Err(RoomError::BadRequest));
+    }
+    let fields = if payload.is_empty() {
+        Ok(Fields::default())
+    } else {
+        serde_json::from_slice(payload)
+    };
+    let Ok(mut fields): Result<Fields, _> = fields else {
+        return (None, Err(RoomError::BadRequest));
+    };
+    let id = fields.id.take();
+    let is_plain = match &id {
+        None | Some(Value::Number(_)) => true,
+        Some(Value::String(text)) => text.len() <= MAX_ID_BYTES,
+        Some(_) => false,
+    };
+    if !is_plain {
+        return (None, Err(RoomError::BadRequest));
+    }
+    (id, fields.request(method))
+}
+
+impl Fields {
+    fn request(self, method: &str) -> Result<Request, RoomError> {
+        let command = match method {
+            "list" => {
+                return Ok(Request::List {
+                    public: self.public,
+                    after: self.after.unwrap_or_default(),
+                    limit: self.limit.unwrap_or(MAX_LISTED).clamp(1, MAX_LISTED),
+                });
+            }
+            "create" => {
+                let kind = self.kind.as_deref().unwrap_or("open");
+                let kind = Kind::from_word(kind).ok_or(RoomError::BadRequest)?;
+                let with = self.with.as_deref().map(user_name).transpose()?;
+                Command::Create {
+                    room: self.room.map(Arc::from),
+                    title: self.title.map(Arc::from),
+                    kind,
+                    with,
+                }
+            }
+            _ => {
+                let act = self.act(method)?;
+                let room = self.room.ok_or(RoomError::BadRequest)?.into();
+                Command::In { room, act }
+            }
+        };
+        Ok(Request::Change(command))
+    }
+
+    fn act(&self, method: &str) -> Result<Act, RoomError> {
+        let user = || user_name(self.user.as_deref().ok_or(RoomError::BadRequest)?);
+        Ok(match method {
+            "rename" => {
+                let title = self.title.as_deref().ok_or(RoomError::BadRequest)?;
+                Act::Rename(title.into())
+            }
+            "invite" => Act::Invite(user()?),
+            "uninvite" => Act::Uninvite(user()?),
+            "join" => Act::Join,
+            "leave" => Act::Leave,
+            "kick" => Act::Kick(user()?),
+            "ban" => Act::Ban(user()?, self.seconds),
+            "unban" => Act::Unban(user()?),
+            "mute" => Act::Mute(user()?, self.seconds),
+            "unmute" => Act::Unmute(user()?),
+            "role" => {
+                let role = self.role.as_deref().and_then(Role::from_word);
+                Act::SetRole(user()?, role.ok_or(RoomError::BadRequest)?)
+            }
+            "transfer" => Act::Transfer(user()?),
+            "archive" => Act::Archive(true),
+            "unarchive" => Act::Archive(false),
+            "delete" => Act::Delete,
+            "slow" => Act::Slow(self.seconds.ok_or(RoomError::BadRequest)?),
+            _ => return Err(RoomError::UnknownMethod),
+        })
+    }
+}
+
+fn user_name(name: &str) -> Result<Arc<str>, RoomError> {
+    check_user_name(name).map_err(|_| RoomError::BadUser)?;
+    Ok(name.into())
+}
+
+/// The answer to a request that was carried out: `{"id":1,"ok":true,"method":"join","room":"lobby"}`.
+pub(super) fn done(id: Option<&Value>, method: &str, room: &str) -> Value {
+    answer(id, method, json!({ "ok": true, "room": room }))
+}
+
+/// The answer to a request that was refused.
+pub(super) fn refused(id: Option<&Value>, method: &str, error: RoomError) -> Value {
+    let error = json!({
+        "code": error.code(),
+        "status": error.http_status(),
+        "reason": error.reason() as u8,
+        "text": error.to_string(),
+    });
+    answer(id, method, json!({ "ok": false, "error": error }))
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    room: &'a str,
+    title: &'a str,
+    kind: &'a str,
+    members: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'a str>,
+    archived: bool,
+    slow_s: u32,
+}
+
+/// The answer to `list`; `more` is true if there are rooms after the last one.
+pub(super) fn list(
+    id: Option<&Value>,
+    view: &RoomView,
+    user: &str,
+    (public, after, limit): (bool, &str, usize),
+) -> Value {
+    let mut found = if public {
+        view.public_rooms(user, after, limit + 1)
+    } else {
+        view.rooms_of(user, after, limit + 1)
+    };
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let listed = |summary: &Summary| {
+        json!(Listed {
+            room: &summary.room,
+            title: &summary.record.title,
+            kind: summary.record.kind.as_str(),
+            members: summary.members,
+            role: summary.role.map(Role::as_str),
+            archived: summary.record.archived,
+            slow_s: summary.record.slow_s,
+        })
+    };
+    let rooms: Vec<Value> = found.iter().map(listed).collect();
+    answer(
+        id,
+        "list",
+        json!({ "ok": true, "rooms": rooms, "more": more }),
+    )
+}
+
+fn answer(id: Option<&Value>, method: &str, mut answer: Value) -> Value {
+    if let Some(object) = answer.as_object_mut() {
+        object.insert("method".to_owned(), method.into());
+        if let Some(id) = id {
+            object.insert("id".to_owned(), id.clone());
+        }
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(method: &str, payload: &str) -> Result<Request, RoomError> {
+        read(method, payload.as_bytes()).1
+    }
+
+    #[test]
+    fn methods_take_the_fields_that_they_need() {
+        let act = |act| {
+            Ok(Request::Change(Command::In {
+                room: "lobby".into(),
+                act,
+            }))
+        };
+        assert_eq!(command("join", r#"{"room":"lobby"}"#), act(Act::Join));
+        assert_eq!(
+            command("mute", r#"{"room":"lobby","user":"bob","seconds":60}"#),
+            act(Act::Mute("bob".into(), Some(60)))
+        );
+        assert_eq!(
+            command("role", r#"{"room":"lobby","user":"bob","role":"reader"}"#),
+            act(Act::SetRole("bob".into(), Role::Reader))
+        );
+        let create = command("create", r#"{"room":"lobby"}"#);
+        assert!(matches!(
+            create,
+            Ok(Request::Change(Command::Create {
+                kind: Kind::Open,
+                ..
+            }))
+        ));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (method, payload, error) in [
+            ("join", "", RoomError::BadRequest),
+            ("join", "[1]", RoomError::BadRequest),
+            ("join", r#"{"room":7}"#, RoomError::BadRequest),
+            ("kick", r#"{"room":"a"}"#, RoomError::BadRequest),
+            ("kick", r#"{"room":"a","user":"b/c"}"#, RoomError::BadUser),
+            (
+                "role",
+                r#"{"room":"a","user":"b","role":"king"}"#,
+                RoomError::BadRequest,
+            ),
+            ("fly", r#"{"room":"a"}"#, RoomError::UnknownMethod),
+            (
+                "join",
+                r#"{"room":"a","id":{"deep":1}}"#,
+                RoomError::BadRequest,
+            ),
+        ] {
+            assert_eq!(command(method, payload), Err(error), "{method} {payload}");
+        }
+        let long = format!(r#"{{"room":"{}"}}"#, "x".repeat(MAX_REQUEST_BYTES));
+        assert_eq!(command("join", &long), Err(RoomError::BadRequest));
+    }
+
+    #[test]
+    fn answers_carry_the_id_of_the_request() {
+        let (id, _) = read("join", br#"{"room":"lobby","id":"a7"}"#);
+        let refused = refused(id.as_ref(), "join", RoomError::NoSuchRoom);
+        assert_eq!(refused["id"], "a7");
+        assert_eq!(refused["error"]["code"], "no_such_room");
+        assert_eq!(refused["error"]["status"], 404);
+        assert_eq!(
+            done(None, "join", "lobby").to_string(),
+            r#"{"method":"join","ok":true,"room":"lobby"}"#
+        );
+    }
+}
