@@ -8,4 +8,5 @@ mod flow;
 mod handshake;
 mod peer;
 mod restart;
+mod rooms;
 mod websocket;
