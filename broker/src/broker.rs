@@ -21,8 +21,8 @@ use tracing::{error, info};
 
 use crate::admission::Admission;
 use crate::auth::{
-    AccountBook, AccountOptions, Accounts, Authenticate, Commits, OpenMode, PasswordError,
-    PasswordOptions, Passwords,
+    AccountBook, AccountOptions, Accounts, Authenticate, Commits, KeyError, OpenMode,
+    PasswordError, PasswordOptions, Passwords, TokenOptions, Tokens,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -94,8 +94,8 @@ impl Default for SessionLimits {
 pub enum Auth {
     /// As somebody else says.
     By(Arc<dyn Authenticate>),
-    /// By the accounts of the broker.
-    Accounts(AccountOptions),
+    /// By the accounts of the broker, and by signed tokens if they are to count.
+    Accounts(AccountOptions, Option<TokenOptions>),
 }
 
 /// Everything a broker is told when it starts.
@@ -210,6 +210,9 @@ pub enum StartError {
     /// Passwords cannot be hashed.
     #[error(transparent)]
     Passwords(#[from] PasswordError),
+    /// The keys of signed tokens cannot be read.
+    #[error("keys of tokens: {0}")]
+    Keys(#[from] KeyError),
     /// No threads or other resources are to be had.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -260,6 +263,10 @@ impl Broker {
             .collect();
 
         let passwords = Passwords::new(options.passwords)?;
+        let tokens = match &options.auth {
+            Auth::Accounts(_, Some(options)) => Some(Arc::new(Tokens::new(options.clone())?)),
+            _ => None,
+        };
         let clock = Clock::new();
         let readiness = Readiness::default();
         let (events, happened) = mpsc::channel();
@@ -334,7 +341,9 @@ impl Broker {
         ));
         let auth: Arc<dyn Authenticate> = match options.auth {
             Auth::By(auth) => auth,
-            Auth::Accounts(options) => Arc::new(Accounts::new(options, book.clone())),
+            Auth::Accounts(options, _) => {
+                Arc::new(Accounts::new(options, book.clone(), tokens.clone()))
+            }
         };
         let counters = Arc::new(Counters::default());
         let reception = Arc::new(Reception {
@@ -362,6 +371,7 @@ impl Broker {
             statistics: options
                 .system_interval
                 .map(|every| (every, sources, system.clone())),
+            tokens,
             stop: stopped,
         };
         let (runtime, listening) = listening.start()?;
@@ -470,6 +480,7 @@ struct Listening {
     reception: Arc<Reception>,
     readiness: Readiness,
     statistics: Option<(Duration, system::Sources, SystemValues)>,
+    tokens: Option<Arc<Tokens>>,
     stop: watch::Receiver<bool>,
 }
 
@@ -498,6 +509,9 @@ impl Listening {
         }
         if let Some((every, sources, values)) = self.statistics {
             tokio::spawn(system::publish(every, sources, values));
+        }
+        if let Some(tokens) = self.tokens {
+            tokio::spawn(tokens.keep_fresh());
         }
         let mut stop = self.stop;
         // An error means that nobody can stop it any more, which is a stop too.

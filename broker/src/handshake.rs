@@ -74,6 +74,13 @@ pub(crate) struct Reception {
     pub clock: Clock,
 }
 
+/// A CONNECT that is accepted.
+struct Judged {
+    request: ConnectRequest,
+    admitted: Admitted,
+    place: Option<Place>,
+}
+
 /// A CONNECT that is refused.
 struct Refusal {
     /// What the CONNACK is written in; `None`: nothing is said, the peer may not speak MQTT.
@@ -93,22 +100,46 @@ impl Reception {
     /// the peer is known.
     pub async fn receive(
         &self,
-        mut transport: Transport,
+        transport: Transport,
         origin: Origin,
         deadline: Instant,
         place: Option<Place>,
     ) {
+        self.receive_with(transport, origin, deadline, place, None)
+            .await;
+    }
+
+    /// The same, of a peer that has shown a token already.
+    pub async fn receive_with(
+        &self,
+        mut transport: Transport,
+        origin: Origin,
+        deadline: Instant,
+        place: Option<Place>,
+        bearer: Option<String>,
+    ) {
         let kind = transport.kind();
-        let result = match timeout_at(deadline, self.judge(&mut transport, &origin)).await {
+        let result = match timeout_at(
+            deadline,
+            self.judge(&mut transport, &origin, bearer.as_deref()),
+        )
+        .await
+        {
             Ok(Some(judged)) => judged,
             Ok(None) => Err(Refusal::silent("the connection ended before CONNECT")),
             Err(_) => Err(Refusal::silent("no CONNECT in time")),
         };
         drop(place);
         match result {
-            Ok((request, rest, place)) => {
+            Ok((
+                Judged {
+                    request,
+                    admitted,
+                    place,
+                },
+                rest,
+            )) => {
                 let shard = shard_of(&request.client_id, self.shards.len());
-                let identity = request.identity.clone();
                 match transport.detach() {
                     Ok(stream) => self.shards.adopt(
                         shard,
@@ -123,8 +154,8 @@ impl Reception {
                     Err(error) => debug!(peer = %origin, %error, "lost before its session"),
                 }
                 // Sent away while it was judged: its shard may have heard of it before it came.
-                if !self.auth.is_welcome(&identity) {
-                    self.book.disconnect(&identity.user);
+                if !self.auth.is_welcome(&admitted) {
+                    self.book.disconnect(&admitted.identity.user);
                 }
             }
             Err(refusal) => {
@@ -147,7 +178,8 @@ impl Reception {
         &self,
         transport: &mut Transport,
         origin: &Origin,
-    ) -> Option<Result<(ConnectRequest, Vec<u8>, Option<Place>), Refusal>> {
+        bearer: Option<&str>,
+    ) -> Option<Result<(Judged, Vec<u8>), Refusal>> {
         let limit = self.options.max_connect_bytes;
         let mut bytes = Vec::with_capacity(FIRST_READ.min(limit));
         loop {
@@ -159,9 +191,9 @@ impl Reception {
             match codec::decode(None, &bytes, limit) {
                 Ok(None) => {}
                 Ok(Some((Packet::Connect(connect), used))) => {
-                    let judged = self.judge_connect(&connect, origin).await;
+                    let judged = self.judge_connect(&connect, origin, bearer).await;
                     let rest = bytes.get(used..).unwrap_or_default().to_vec();
-                    return Some(judged.map(|(request, place)| (request, rest, place)));
+                    return Some(judged.map(|judged| (judged, rest)));
                 }
                 Ok(Some(_)) => return Some(Err(Refusal::silent("not a CONNECT"))),
                 Err(error) => return Some(Err(Refusal::undecoded(&bytes, &error))),
@@ -173,7 +205,8 @@ impl Reception {
         &self,
         connect: &Connect<'_>,
         origin: &Origin,
-    ) -> Result<(ConnectRequest, Option<Place>), Refusal> {
+        bearer: Option<&str>,
+    ) -> Result<Judged, Refusal> {
         let refuse = |reason, why: String| Refusal {
             version: Some(connect.version),
             reason,
@@ -198,6 +231,7 @@ impl Reception {
                     password: connect.password,
                     client_id: connect.client_id,
                     address: Some(peer.ip()),
+                    bearer,
                 };
                 let admitted = self
                     .auth
@@ -211,9 +245,14 @@ impl Reception {
             }
         };
         let now = self.clock.now();
-        let request =
-            ConnectRequest::from_packet(connect, client_id, assigned, admitted.identity, now);
-        Ok((request, place))
+        let identity = admitted.identity.clone();
+        let mut request = ConnectRequest::from_packet(connect, client_id, assigned, identity, now);
+        request.valid_until = admitted.valid_until;
+        Ok(Judged {
+            request,
+            admitted,
+            place,
+        })
     }
 
     /// The Client Identifier of the session, and whether it was invented here (§3.1.3.1).

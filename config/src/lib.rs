@@ -12,6 +12,7 @@
 mod auth;
 mod bridges;
 mod errors;
+mod jwt;
 mod layers;
 mod logging;
 mod mqtt;
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 pub use auth::{Auth, AuthMode};
 pub use bridges::{AddressError, Bridge, BridgeAddress, BridgeTopic, Direction, Secret, Transport};
 pub use errors::{ConfigErrors, Origin};
+pub use jwt::Jwt;
 pub use logging::{Level, Log, LogFormat, Sys};
 pub use mqtt::{Limits, Mqtt};
 pub use rooms::{RoomMode, Rooms};
@@ -72,6 +74,8 @@ pub struct Settings {
     pub auth: Auth,
     /// `[rooms]`: who is in which room.
     pub rooms: Rooms,
+    /// `[jwt]`: signed tokens of somebody else.
+    pub jwt: Jwt,
     /// `[mqtt]`: what a client may ask for.
     pub mqtt: Mqtt,
     /// `[limits]`: bounds on the whole server.
@@ -133,6 +137,7 @@ impl Settings {
             listeners: reader.list("listeners"),
             auth: reader.section("auth"),
             rooms: reader.section("rooms"),
+            jwt: reader.section("jwt"),
             mqtt: reader.section("mqtt"),
             limits: reader.section("limits"),
             journal: reader.section("journal"),

@@ -67,6 +67,7 @@ fn every_key_is_documented_with_its_default_and_no_other() {
     assert_documented::<Listener>("listeners");
     assert_documented::<Auth>("auth");
     assert_documented::<Rooms>("rooms");
+    assert_documented::<Jwt>("jwt");
     assert_documented::<Mqtt>("mqtt");
     assert_documented::<Limits>("limits");
     assert_documented::<Journal>("journal");
@@ -115,6 +116,7 @@ fn fields_of_settings() -> usize {
         listeners: _,
         auth: _,
         rooms: _,
+        jwt: _,
         mqtt: _,
         limits: _,
         journal: _,
@@ -124,7 +126,7 @@ fn fields_of_settings() -> usize {
         log: _,
         sys: _,
     } = Settings::default();
-    12
+    13
 }
 
 #[test]
@@ -135,6 +137,7 @@ fn the_shipped_file_has_no_error_and_is_exactly_the_defaults() {
     assert_eq!(problems, Vec::new());
     assert_eq!(shipped.server, Server::default());
     assert_eq!(shipped.auth, Auth::default());
+    assert_eq!(shipped.jwt, Jwt::default());
     assert_eq!(shipped.rooms, Rooms::default());
     assert_eq!(shipped.mqtt, Mqtt::default());
     assert_eq!(shipped.limits, Limits::default());

@@ -133,6 +133,8 @@ pub struct Identity {
     pub user: Arc<str>,
     /// What kind of client it is.
     pub kind: IdentityKind,
+    /// Names of roles that it has; `None`: none.
+    pub roles: Option<Arc<Vec<Arc<str>>>>,
 }
 
 /// What kind of client asks.
@@ -152,6 +154,7 @@ impl Identity {
         Self {
             user: Arc::from(""),
             kind: IdentityKind::Anonymous,
+            roles: None,
         }
     }
 
@@ -163,6 +166,7 @@ impl Identity {
         Self {
             user: Arc::from(name),
             kind: IdentityKind::User,
+            roles: None,
         }
     }
 
@@ -171,7 +175,21 @@ impl Identity {
         Self {
             user: Arc::from(""),
             kind: IdentityKind::Broker,
+            roles: None,
         }
+    }
+
+    /// The same, with these roles.
+    #[must_use]
+    pub fn with_roles(mut self, roles: Vec<Arc<str>>) -> Self {
+        self.roles = (!roles.is_empty()).then(|| Arc::new(roles));
+        self
+    }
+
+    /// Whether it has the role.
+    pub fn has_role(&self, role: &str) -> bool {
+        let roles = self.roles.iter().flat_map(|roles| roles.iter());
+        roles.into_iter().any(|has| **has == *role)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Mode "accounts": people with passwords and devices with tokens, from the book of accounts.
+//! Mode "accounts": people with passwords and devices with tokens, from the book of accounts, and whoever
+//! brings a signed token of somebody who is trusted.
 //!
 //! Invariants: a wrong secret and a name that nobody has take the same time and get the same answer;
 //! what failed too often is not judged at all; that an account is disabled is said only to who knows
@@ -10,7 +11,8 @@ use tidings_core::account::Secret;
 use tidings_core::rules::{Identity, IdentityKind};
 
 use super::book::AccountBook;
-use super::{Admitted, Answer, Attempts, Authenticate, Credentials, Denied, Limit};
+use super::jwt::looks_like_token;
+use super::{Admitted, Answer, Attempts, Authenticate, Credentials, Denied, Limit, Tokens};
 use super::{check_user_name, token};
 
 /// How strict it is.
@@ -41,35 +43,46 @@ pub struct Accounts {
     options: Options,
     book: Arc<AccountBook>,
     attempts: Attempts,
+    tokens: Option<Arc<Tokens>>,
 }
 
 impl Accounts {
-    /// Judges by what is in `book`.
-    pub fn new(options: Options, book: Arc<AccountBook>) -> Self {
+    /// Judges by what is in `book`, and by signed tokens if they are to count.
+    pub fn new(options: Options, book: Arc<AccountBook>, tokens: Option<Arc<Tokens>>) -> Self {
         Self {
             attempts: Attempts::new(options.failures_of_address, options.failures_of_user),
             options,
             book,
+            tokens,
         }
     }
 
     async fn judge(&self, credentials: Credentials<'_>) -> Result<Admitted, Denied> {
-        let Some(user) = credentials.username else {
-            return if self.options.guests {
-                Ok(Admitted::as_one(Identity::anonymous()))
-            } else {
-                Err(Denied::NotAuthorized)
-            };
-        };
-        check_user_name(user)?;
         let (now_ms, _) = self.book.now_ms();
-        let address = credentials.address;
+        let (user, address) = (credentials.username, credentials.address);
+        if let Some(user) = user {
+            check_user_name(user)?;
+        }
         if !self.attempts.may_try(now_ms, address, user) {
             return Err(Denied::TooManyAttempts);
         }
-        let secret = credentials.password.unwrap_or_default();
-        if !self.knows(user, secret).await {
+        let judged = match (token_of(&credentials), user) {
+            (Some(token), _) if self.tokens.is_some() => self.judge_token(token, user),
+            (_, Some(user)) => {
+                let secret = credentials.password.unwrap_or_default();
+                self.judge_secret(user, secret).await
+            }
+            (_, None) if self.options.guests => Ok(Admitted::as_one(Identity::anonymous())),
+            (_, None) => Err(Denied::NotAuthorized),
+        };
+        if judged == Err(Denied::Credentials) {
             self.attempts.failed(now_ms, address, user);
+        }
+        judged
+    }
+
+    async fn judge_secret(&self, user: &str, secret: &[u8]) -> Result<Admitted, Denied> {
+        if !self.knows(user, secret).await {
             return Err(Denied::Credentials);
         }
         // Read after the secret was checked, which takes a while.
@@ -77,7 +90,37 @@ impl Accounts {
         if !self.book.is_enabled(&account) {
             return Err(Denied::NotAuthorized);
         }
-        Ok(Admitted::as_one(Identity::user(user)))
+        Ok(Admitted {
+            has_account: true,
+            ..Admitted::as_one(Identity::user(user).with_roles(account.roles))
+        })
+    }
+
+    /// A token counts for the user it names, who need not have an account; if there is one, it can
+    /// be disabled, and what was issued before a certain time does not count.
+    fn judge_token(&self, token: &[u8], user: Option<&str>) -> Result<Admitted, Denied> {
+        let tokens = self.tokens.as_ref().ok_or(Denied::Credentials)?;
+        let claims = tokens.verify(token).ok_or(Denied::Credentials)?;
+        check_user_name(&claims.user).map_err(|_| Denied::Credentials)?;
+        if user.is_some_and(|user| user != claims.user) {
+            return Err(Denied::Credentials);
+        }
+        let account = self.book.find(&claims.user);
+        if let Some(account) = &account {
+            if claims.issued_s < account.valid_from / 1000 {
+                return Err(Denied::Credentials);
+            }
+            if !self.book.is_enabled(account) {
+                return Err(Denied::NotAuthorized);
+            }
+        }
+        let mut roles = claims.roles;
+        roles.extend(account.iter().flat_map(|account| account.roles.clone()));
+        Ok(Admitted {
+            identity: Identity::user(&claims.user).with_roles(roles),
+            valid_until: Some(claims.ends_s.saturating_mul(1000)),
+            has_account: account.is_some(),
+        })
     }
 
     async fn knows(&self, user: &str, secret: &[u8]) -> bool {
@@ -97,11 +140,21 @@ impl Authenticate for Accounts {
         Box::pin(self.judge(credentials))
     }
 
-    fn is_welcome(&self, identity: &Identity) -> bool {
-        identity.kind != IdentityKind::User
-            || self
-                .book
-                .find(&identity.user)
-                .is_some_and(|account| self.book.is_enabled(&account))
+    fn is_welcome(&self, admitted: &Admitted) -> bool {
+        if admitted.identity.kind != IdentityKind::User {
+            return true;
+        }
+        match self.book.find(&admitted.identity.user) {
+            Some(account) => self.book.is_enabled(&account),
+            None => !admitted.has_account,
+        }
+    }
+}
+
+/// The token that a client shows: as its password, or when it asked for its WebSocket.
+fn token_of<'a>(credentials: &Credentials<'a>) -> Option<&'a [u8]> {
+    match credentials.password {
+        Some(password) => Some(password).filter(|password| looks_like_token(password)),
+        None => credentials.bearer.map(str::as_bytes),
     }
 }

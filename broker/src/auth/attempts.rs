@@ -39,18 +39,20 @@ impl Attempts {
     }
 
     /// Whether another attempt is judged; times are of a clock that only goes forward.
-    pub fn may_try(&self, now_ms: u64, address: Option<IpAddr>, user: &str) -> bool {
+    pub fn may_try(&self, now_ms: u64, address: Option<IpAddr>, user: Option<&str>) -> bool {
         let address_may = address
             .is_none_or(|address| lock(&self.of_address).has_left(now_ms, &network_of(address)));
-        address_may && lock(&self.of_user).has_left(now_ms, user)
+        address_may && user.is_none_or(|user| lock(&self.of_user).has_left(now_ms, user))
     }
 
     /// An attempt failed.
-    pub fn failed(&self, now_ms: u64, address: Option<IpAddr>, user: &str) {
+    pub fn failed(&self, now_ms: u64, address: Option<IpAddr>, user: Option<&str>) {
         if let Some(address) = address {
             lock(&self.of_address).add(now_ms, network_of(address));
         }
-        lock(&self.of_user).add(now_ms, user.into());
+        if let Some(user) = user {
+            lock(&self.of_user).add(now_ms, user.into());
+        }
     }
 }
 
@@ -158,41 +160,41 @@ mod tests {
         let here = address("192.0.2.1");
         for n in 0..3 {
             let user = format!("u{n}");
-            assert!(attempts.may_try(0, here, &user));
-            attempts.failed(0, here, &user);
+            assert!(attempts.may_try(0, here, Some(&user)));
+            attempts.failed(0, here, Some(&user));
         }
-        assert!(!attempts.may_try(0, here, "other"));
-        assert!(attempts.may_try(0, address("192.0.2.2"), "u0"));
-        assert!(!attempts.may_try(999, here, "other"));
-        assert!(attempts.may_try(1000, here, "other"));
-        attempts.failed(1000, here, "other");
-        assert!(!attempts.may_try(1000, here, "other"));
-        assert!(attempts.may_try(600_000, here, "other"));
+        assert!(!attempts.may_try(0, here, Some("other")));
+        assert!(attempts.may_try(0, address("192.0.2.2"), Some("u0")));
+        assert!(!attempts.may_try(999, here, Some("other")));
+        assert!(attempts.may_try(1000, here, Some("other")));
+        attempts.failed(1000, here, Some("other"));
+        assert!(!attempts.may_try(1000, here, Some("other")));
+        assert!(attempts.may_try(600_000, here, Some("other")));
     }
 
     #[test]
     fn failures_for_a_user_are_limited_wherever_they_come_from() {
         let attempts = Attempts::new(LIMIT, LIMIT);
         for n in 0..3 {
-            attempts.failed(0, address(&format!("192.0.2.{n}")), "alice");
+            attempts.failed(0, address(&format!("192.0.2.{n}")), Some("alice"));
         }
-        assert!(!attempts.may_try(0, address("192.0.2.99"), "alice"));
-        assert!(!attempts.may_try(0, None, "alice"));
-        assert!(attempts.may_try(0, address("192.0.2.99"), "bob"));
+        assert!(!attempts.may_try(0, address("192.0.2.99"), Some("alice")));
+        assert!(!attempts.may_try(0, None, Some("alice")));
+        assert!(attempts.may_try(0, address("192.0.2.99"), Some("bob")));
     }
 
     #[test]
     fn an_ipv6_network_is_one_address_and_a_mapped_one_is_ipv4() {
         let attempts = Attempts::new(LIMIT, Limit { burst: 99, ..LIMIT });
         for n in 1..=3 {
-            attempts.failed(0, address(&format!("2001:db8::{n}")), "a");
+            attempts.failed(0, address(&format!("2001:db8::{n}")), Some("a"));
         }
-        assert!(!attempts.may_try(0, address("2001:db8::ffff"), "a"));
-        assert!(attempts.may_try(0, address("2001:db8:0:1::1"), "a"));
+        assert!(!attempts.may_try(0, address("2001:db8::ffff"), Some("a")));
+        assert!(attempts.may_try(0, address("2001:db8:0:1::1"), Some("a")));
         for _ in 0..3 {
-            attempts.failed(0, address("::ffff:192.0.2.1"), "a");
+            attempts.failed(0, address("::ffff:192.0.2.1"), Some("a"));
         }
-        assert!(!attempts.may_try(0, address("192.0.2.1"), "a"));
+        assert!(!attempts.may_try(0, address("192.0.2.1"), Some("a")));
     }
 
     #[test]
@@ -205,9 +207,9 @@ mod tests {
             Limit { burst: 1, ..LIMIT },
         );
         for n in 0..2 * MAX_KEYS as u64 {
-            none.failed(n, address("192.0.2.1"), &format!("u{n}"));
+            none.failed(n, address("192.0.2.1"), Some(&format!("u{n}")));
         }
         assert!(lock(&none.of_user).keys.len() <= MAX_KEYS);
-        assert!(none.may_try(0, address("192.0.2.1"), "u0"));
+        assert!(none.may_try(0, address("192.0.2.1"), Some("u0")));
     }
 }

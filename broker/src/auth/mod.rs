@@ -7,6 +7,7 @@
 mod accounts;
 mod attempts;
 mod book;
+mod jwt;
 mod open;
 mod passwords;
 mod token;
@@ -24,6 +25,7 @@ pub use accounts::{Accounts, Options as AccountOptions};
 pub use attempts::{Attempts, Limit};
 pub(crate) use book::Commits;
 pub use book::{AccountBook, AccountError, AccountInfo};
+pub use jwt::{KeyError, Options as TokenOptions, Tokens};
 pub use open::OpenMode;
 pub use passwords::{Options as PasswordOptions, PasswordError, Passwords};
 pub use token::DeviceToken;
@@ -42,6 +44,8 @@ pub struct Credentials<'a> {
     pub client_id: &'a str,
     /// Where it comes from, if from the network.
     pub address: Option<IpAddr>,
+    /// A token that came with the request for a WebSocket.
+    pub bearer: Option<&'a str>,
 }
 
 impl fmt::Debug for Credentials<'_> {
@@ -52,6 +56,7 @@ impl fmt::Debug for Credentials<'_> {
             .field("password", &self.password.map(|_| "***"))
             .field("client_id", &self.client_id)
             .field("address", &self.address)
+            .field("bearer", &self.bearer.map(|_| "***"))
             .finish()
     }
 }
@@ -63,6 +68,8 @@ pub struct Admitted {
     pub identity: Identity,
     /// When what it proved ends, and its connection with it; `None`: never by itself.
     pub valid_until: Option<UnixMillis>,
+    /// There is an account of this name: without it, the client is not welcome any more.
+    pub has_account: bool,
 }
 
 impl Admitted {
@@ -71,6 +78,7 @@ impl Admitted {
         Self {
             identity,
             valid_until: None,
+            has_account: false,
         }
     }
 }
@@ -117,7 +125,7 @@ pub trait Authenticate: Send + Sync {
 
     /// Whether someone who was admitted is still welcome: asked again once its session is on its
     /// way, so that a ban while a password was being checked is not missed.
-    fn is_welcome(&self, _identity: &Identity) -> bool {
+    fn is_welcome(&self, _admitted: &Admitted) -> bool {
         true
     }
 }

@@ -34,6 +34,7 @@ mod tests {
                 password: None,
                 client_id: "c",
                 address: None,
+                bearer: None,
             })
             .await
             .map(|admitted| admitted.identity)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_broker::auth::{AccountOptions, Limit, OpenMode, PasswordOptions};
+use tidings_broker::auth::{AccountOptions, Limit, OpenMode, PasswordOptions, TokenOptions};
 use tidings_broker::{Auth, BrokerOptions, RoomOptions, SessionLimits, handshake, listener, store};
 use tidings_config::{AuthMode, Durability, ListenerKind, RoomMode, Settings, TopicRule};
 use tidings_core::message::QoS;
@@ -44,7 +44,10 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
     let (server, mqtt, limits) = (&settings.server, &settings.mqtt, &settings.limits);
     let auth = match settings.auth.mode {
         AuthMode::Open => Auth::By(Arc::new(OpenMode)),
-        AuthMode::Accounts => Auth::Accounts(account_options(&settings.auth)),
+        AuthMode::Accounts => Auth::Accounts(
+            account_options(&settings.auth),
+            token_options(&settings.jwt),
+        ),
     };
     Ok(BrokerOptions {
         store: store_options(settings),
@@ -112,6 +115,21 @@ fn room_options(rooms: &tidings_config::Rooms) -> RoomOptions {
         },
         requests_per_minute: rooms.requests_per_minute,
     }
+}
+
+fn token_options(jwt: &tidings_config::Jwt) -> Option<TokenOptions> {
+    let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+    jwt.is_used().then(|| TokenOptions {
+        key_files: jwt.key_files.clone(),
+        jwks_url: text(&jwt.jwks_url),
+        reload: Duration::from_secs(jwt.reload_s),
+        timeout: Duration::from_secs(jwt.timeout_s),
+        issuer: text(&jwt.issuer),
+        audience: text(&jwt.audience),
+        user_claim: jwt.user_claim.clone(),
+        roles_claim: jwt.roles_claim.clone(),
+        leeway: Duration::from_secs(jwt.leeway_s),
+    })
 }
 
 fn listener_options(listener: &tidings_config::Listener) -> listener::Options {

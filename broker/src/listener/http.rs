@@ -23,8 +23,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-use super::page;
 use super::websocket::{FrameState, WebSocket, agree};
+use super::{bearer, page};
 use crate::admission::Place;
 use crate::handshake::{Origin, Reception};
 use crate::readiness::{self, Readiness};
@@ -145,6 +145,7 @@ async fn upgrade(
     let seat =
         seat.and_then(|Seat(seat)| seat.lock().unwrap_or_else(PoisonError::into_inner).take());
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let bearer = bearer::of(request.headers(), request.uri());
     let (Some((peer, deadline, place)), Some(upgrade)) = (seat, upgrade) else {
         return Ok(page::text(
             StatusCode::BAD_REQUEST,
@@ -157,7 +158,7 @@ async fn upgrade(
                 let origin = Origin::Network { peer };
                 served
                     .reception
-                    .receive(transport, origin, deadline, Some(place))
+                    .receive_with(transport, origin, deadline, Some(place), bearer)
                     .await;
             }
             Ok(None) => debug!(%peer, "upgraded into something else"),

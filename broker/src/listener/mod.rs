@@ -5,6 +5,7 @@
 //! takes one of a bounded number of places, and its time is bounded.
 //! Listeners do not know MQTT packets, sessions or shards.
 
+mod bearer;
 pub(crate) mod detect;
 pub(crate) mod frames;
 mod http;

@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
-use crate::peer::{Connect, TestBroker, block_on, connect, with_accounts};
-use tidings_broker::auth::{AccountOptions, Limit};
+use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
+use serde_json::{Value, json};
+
+use crate::peer::{Connect, TestBroker, block_on, connect, with_accounts, with_tokens};
+use tidings_broker::auth::{AccountOptions, Limit, TokenOptions};
 use tidings_broker::listener::Kind;
 use tidings_core::codec::{ReasonCode, Version};
 
@@ -21,7 +24,7 @@ struct Backend {
 
 impl Backend {
     fn all() -> Vec<Self> {
-        vec![Self::passwords(), Self::devices()]
+        vec![Self::passwords(), Self::devices(), Self::tokens()]
     }
 
     fn passwords() -> Self {
@@ -53,6 +56,32 @@ impl Backend {
         }
     }
 
+    /// Nobody has an account.
+    fn tokens() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key");
+        std::fs::write(&key, SHARED_SECRET).unwrap();
+        let tokens = TokenOptions {
+            key_files: vec![key],
+            jwks_url: None,
+            reload: Duration::from_secs(300),
+            timeout: Duration::from_secs(5),
+            issuer: None,
+            audience: None,
+            user_claim: "sub".to_owned(),
+            roles_claim: "roles".to_owned(),
+            leeway: Duration::ZERO,
+        };
+        let broker = TestBroker::start(|options| with_tokens(options, lenient(), Some(tokens)));
+        Self {
+            name: "tokens",
+            broker,
+            user: "alice",
+            secret: token("alice", get_current_timestamp(), 600),
+            others_secret: token("bob", get_current_timestamp(), 600),
+        }
+    }
+
     #[track_caller]
     fn expect(
         &self,
@@ -79,6 +108,18 @@ impl Backend {
             );
         }
     }
+}
+
+const SHARED_SECRET: &str = "a shared secret that has 32 bytes and more";
+
+/// A token of `user` that was issued at a time and counts for so many seconds.
+fn token(user: &str, issued: u64, seconds: u64) -> String {
+    sign(&json!({ "sub": user, "iat": issued, "exp": issued + seconds, "roles": ["press"] }))
+}
+
+fn sign(claims: &Value) -> String {
+    let key = EncodingKey::from_secret(SHARED_SECRET.as_bytes());
+    encode(&Header::default(), claims, &key).unwrap()
 }
 
 /// Limits that the cases do not reach.
@@ -136,11 +177,11 @@ fn every_back_end_refuses_what_must_be_refused_and_nothing_else() {
             );
         }
         backend.expect("no name", (None, None), ReasonCode::NotAuthorized);
-        backend.expect(
-            "a secret without a name",
-            (None, Some(secret)),
-            ReasonCode::NotAuthorized,
-        );
+        // A token brings its name along.
+        if backend.name != "tokens" {
+            let nameless = (None, Some(secret));
+            backend.expect("a secret alone", nameless, ReasonCode::NotAuthorized);
+        }
         backend.expect(
             "the right secret again",
             (Some(user), Some(secret)),
@@ -327,4 +368,106 @@ fn a_deleted_person_leaves_no_session_to_whoever_gets_the_name_next() {
     block_on(book.delete("alice")).unwrap();
     block_on(book.add_user("alice", Some("a new password".to_owned()), &[])).unwrap();
     assert!(!connect_as("a new password"));
+}
+
+#[test]
+fn tokens_that_end_or_were_withdrawn_or_are_of_names_that_cannot_be_do_not_count() {
+    let backend = Backend::tokens();
+    let now = get_current_timestamp();
+    let bad = ReasonCode::BadUserNameOrPassword;
+    let show = |case: &str, user: Option<&str>, token: &str, expected| {
+        backend.expect(case, (user, Some(token.as_bytes())), expected);
+    };
+    show(
+        "no name but that of the token",
+        None,
+        &backend.secret,
+        ReasonCode::Success,
+    );
+    show(
+        "expired",
+        Some("alice"),
+        &token("alice", now - 100, 99),
+        bad,
+    );
+    for name in ["a/b", "+", "#", "", "$SYS"] {
+        show(name, None, &token(name, now, 100), bad);
+    }
+    show(
+        "not a user",
+        None,
+        &sign(&json!({ "sub": 7, "exp": now + 9 })),
+        bad,
+    );
+
+    // With an account of that name, it decides too.
+    let book = backend.broker.running.accounts();
+    block_on(book.add_user("alice", None, &[])).unwrap();
+    show(
+        "before the account",
+        Some("alice"),
+        &token("alice", now - 100, 600),
+        bad,
+    );
+    let fresh = token("alice", get_current_timestamp() + 1, 600);
+    show("since then", Some("alice"), &fresh, ReasonCode::Success);
+    block_on(book.disable("alice")).unwrap();
+    show("disabled", Some("alice"), &fresh, ReasonCode::NotAuthorized);
+    show(
+        "another person",
+        Some("bob"),
+        &backend.others_secret,
+        ReasonCode::Success,
+    );
+}
+
+#[test]
+fn a_connection_ends_with_its_token() {
+    let backend = Backend::tokens();
+    let short = token("alice", get_current_timestamp(), 2);
+    let mut peer = backend.broker.peer(Kind::Tcp);
+    peer.connect(Connect {
+        username: Some("alice"),
+        password: Some(short.as_bytes()),
+        ..connect(Version::V5, "phone")
+    });
+    assert_eq!(peer.connack(), ReasonCode::Success);
+    assert_eq!(peer.disconnect(), ReasonCode::MaximumConnectTime);
+}
+
+#[test]
+fn a_token_that_comes_with_the_request_for_a_websocket_is_enough() {
+    use std::net::TcpStream;
+    use tungstenite::client::IntoClientRequest;
+    use tungstenite::http::HeaderValue;
+
+    let backend = Backend::tokens();
+    let address = backend.broker.address(Kind::WebSocket);
+    let enter = |query: &str, header: Option<(&'static str, String)>| {
+        let mut request = format!("ws://{address}/mqtt{query}")
+            .into_client_request()
+            .unwrap();
+        let headers = request.headers_mut();
+        headers.insert("Sec-WebSocket-Protocol", HeaderValue::from_static("mqtt"));
+        if let Some((name, value)) = header {
+            headers.insert(name, HeaderValue::from_str(&value).unwrap());
+        }
+        let socket = TcpStream::connect(address).unwrap();
+        let (mut socket, _) = tungstenite::client(request, socket).unwrap();
+        let bytes = crate::peer::connect_bytes(connect(Version::V5, "browser"));
+        socket.send(tungstenite::Message::binary(bytes)).unwrap();
+        let answer = socket.read().unwrap().into_data();
+        // CONNACK: its Reason Code.
+        answer[3]
+    };
+    let good = &backend.secret;
+    assert_eq!(
+        enter("", Some(("Authorization", format!("Bearer {good}")))),
+        0
+    );
+    assert_eq!(enter("", Some(("Cookie", format!("a=b; token={good}")))), 0);
+    assert_eq!(enter(&format!("?token={good}"), None), 0);
+    assert_eq!(enter("", None), ReasonCode::NotAuthorized as u8);
+    let wrong = enter("?token=eyJ.eyJ.x", None);
+    assert_eq!(wrong, ReasonCode::BadUserNameOrPassword as u8);
 }

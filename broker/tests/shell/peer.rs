@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidings_broker::auth::{AccountOptions, PasswordOptions};
+use tidings_broker::auth::{AccountOptions, PasswordOptions, TokenOptions};
 use tidings_broker::listener::Kind;
 use tidings_broker::{Auth, Broker, BrokerOptions, Running};
 use tidings_core::codec::{
@@ -63,7 +63,16 @@ impl TestBroker {
 
 /// Accounts, with hashes that cost next to nothing.
 pub fn with_accounts(options: &mut BrokerOptions, accounts: AccountOptions) {
-    options.auth = Auth::Accounts(accounts);
+    with_tokens(options, accounts, None);
+}
+
+/// The same, and signed tokens.
+pub fn with_tokens(
+    options: &mut BrokerOptions,
+    accounts: AccountOptions,
+    tokens: Option<TokenOptions>,
+) {
+    options.auth = Auth::Accounts(accounts, tokens);
     options.passwords = PasswordOptions {
         memory_kib: 64,
         passes: 1,

@@ -7,6 +7,7 @@
 //! atom = "any" | "none" | "signed_in" | "anonymous" | "broker"
 //!      | ("self" | "member" | "writer" | "paced" | "roster" | "moderator" | "public" | "owner")
 //!        "(" capture ")"
+//!      | "role" "(" word ")"
 //! ```
 //!
 //! Evaluation is three-valued: for a filter that leaves a capture open, the answer can be
@@ -39,7 +40,7 @@ pub enum ExpressionFault {
     /// The word is no atom.
     #[error(
         "\"{0}\" is no condition; there are any, none, signed_in, anonymous, broker, self(x), \
-         member(x), writer(x), paced(x), roster(x), moderator(x), public(x), owner(x)"
+         member(x), writer(x), paced(x), roster(x), moderator(x), public(x), owner(x), role(word)"
     )]
     UnknownCondition(String),
     /// `(x)` is missing after an atom that needs it.
@@ -70,6 +71,8 @@ pub(super) enum Expression {
     SignedIn,
     Anonymous,
     Broker,
+    /// The client has this role.
+    Role(Box<str>),
     About(Relation, usize),
 }
 
@@ -147,6 +150,7 @@ impl Expression {
             Self::SignedIn => Truth::from_bool(who.kind == IdentityKind::User),
             Self::Anonymous => Truth::from_bool(who.kind == IdentityKind::Anonymous),
             Self::Broker => Truth::from_bool(who.kind == IdentityKind::Broker),
+            Self::Role(role) => Truth::from_bool(who.has_role(role)),
             &Self::About(relation, capture) => {
                 let named = captures.get(capture).copied().flatten();
                 relation.holds(named, who, members)
@@ -187,7 +191,12 @@ impl Expression {
             }
             Self::Not(part) => part.for_each_relation(visit),
             Self::About(relation, capture) => visit(*relation, *capture),
-            Self::Always | Self::Never | Self::SignedIn | Self::Anonymous | Self::Broker => {}
+            Self::Always
+            | Self::Never
+            | Self::SignedIn
+            | Self::Anonymous
+            | Self::Broker
+            | Self::Role(_) => {}
         }
     }
 }
@@ -316,6 +325,10 @@ impl<'a> Parser<'a> {
             "signed_in" => Expression::SignedIn,
             "anonymous" => Expression::Anonymous,
             "broker" => Expression::Broker,
+            "role" => {
+                self.take();
+                return self.role();
+            }
             _ => {
                 let Some(relation) = Relation::named(word) else {
                     return Err(self.fault(ExpressionFault::UnknownCondition(word.to_owned())));
@@ -326,6 +339,20 @@ impl<'a> Parser<'a> {
         };
         self.take();
         Ok(plain)
+    }
+
+    fn role(&mut self) -> Result<Expression, ExpressionProblem> {
+        let missing = || ExpressionFault::MissingName("role".to_owned());
+        if self.peek() != Token::Sign('(') {
+            return Err(self.fault(missing()));
+        }
+        self.take();
+        let Token::Word(role) = self.peek() else {
+            return Err(self.fault(missing()));
+        };
+        self.take();
+        self.close()?;
+        Ok(Expression::Role(role.into()))
     }
 
     fn capture_of(&mut self, atom: &str) -> Result<usize, ExpressionProblem> {

@@ -649,3 +649,29 @@ fn what_a_new_member_may_see_is_known_as_filters() {
         ["chat/lobby/+", "log/+/lobby/#", "room/lobby/member/+"]
     );
 }
+
+#[test]
+fn a_role_is_asked_for_by_its_name_which_is_no_capture() {
+    let rule = |pattern: &str, publish: &str| RuleSource {
+        pattern: pattern.to_owned(),
+        publish: publish.to_owned(),
+        subscribe: "any".to_owned(),
+        ..RuleSource::default()
+    };
+    let rules = Rules::compile(&[rule("notice/{room}", "role(press) | role(admin)")]).unwrap();
+    let may = |who: &Identity| {
+        let access = rules.may_publish("notice/lobby", who, &OpenRooms);
+        access.is_allowed()
+    };
+    assert!(may(
+        &Identity::user("alice").with_roles(vec!["x".into(), "press".into()])
+    ));
+    assert!(!may(
+        &Identity::user("press").with_roles(vec!["pres".into()])
+    ));
+    assert!(!may(&Identity::user("alice")));
+    assert!(!may(&Identity::anonymous()));
+    for wrong in ["role", "role()", "role(", "role(a", "role(a b)"] {
+        assert!(Rules::compile(&[rule("a", wrong)]).is_err(), "{wrong}");
+    }
+}

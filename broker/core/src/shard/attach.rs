@@ -14,7 +14,7 @@ use crate::codec::{
     ConnAck, ConnAckProperties, Connect, Packet, PublishProperties, ReasonCode, Version,
 };
 use crate::journal::Record;
-use crate::message::{Message, Publisher, QoS};
+use crate::message::{Message, Publisher, QoS, UnixMillis};
 use crate::rules::Identity;
 use crate::session::{Client, Inbound, Reading, Session, Stage, Subscription};
 use crate::state::{NEVER_EXPIRES, Phase, SessionChange, SessionRecord, WillRecord};
@@ -53,6 +53,8 @@ pub struct ConnectRequest {
     pub request_response_information: bool,
     /// Who it is.
     pub identity: Identity,
+    /// When what it proved ends, and the connection with it.
+    pub valid_until: Option<UnixMillis>,
 }
 
 impl ConnectRequest {
@@ -100,6 +102,7 @@ impl ConnectRequest {
             request_problem_information: properties.request_problem_information.unwrap_or(true),
             request_response_information: properties.request_response_information.unwrap_or(false),
             identity,
+            valid_until: None,
         }
     }
 }
@@ -142,6 +145,9 @@ impl Shard {
         session.keep_alive_s = self.granted_keep_alive_s(request.keep_alive_s);
         let client_id = request.client_id.clone();
         let conn = self.sessions.insert(session);
+        if let Some(end) = request.valid_until {
+            self.valid_until.insert(conn, end);
+        }
         if self.poisoned.is_some() || self.shutting_down {
             self.refuse(conn, ReasonCode::ServerUnavailable);
             return conn;

@@ -272,6 +272,8 @@ pub struct Shard {
     /// Openings that wait until everything about their client is settled.
     held_openings: HashMap<Arc<str>, VecDeque<ConnId>>,
     openings: BTreeMap<ConnId, Opening>,
+    /// Connections that end by themselves, and when.
+    valid_until: HashMap<ConnId, UnixMillis>,
 
     tree: SubscriptionTree<Subscriber>,
     memo: Memo,
@@ -329,6 +331,7 @@ impl Shard {
             unsettled: HashMap::new(),
             held_openings: HashMap::new(),
             openings: BTreeMap::new(),
+            valid_until: HashMap::new(),
             tree: SubscriptionTree::new(),
             memo: Memo::default(),
             wanted: SubscriptionTree::new(),

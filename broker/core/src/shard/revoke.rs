@@ -67,6 +67,38 @@ impl Shard {
         }
     }
 
+    /// Connections whose proof of who they are has come to its end.
+    pub(super) fn end_outdated(&mut self, now: Now) {
+        if self.valid_until.is_empty() {
+            return;
+        }
+        let sessions = &self.sessions;
+        let is_there = |conn| {
+            sessions
+                .get(conn)
+                .is_some_and(|session| session.stage != Stage::Closing)
+        };
+        self.valid_until.retain(|conn, _| is_there(*conn));
+        let is_online = |conn| {
+            sessions
+                .get(conn)
+                .is_some_and(|session| session.stage == Stage::Online)
+        };
+        let mut outdated: Vec<ConnId> = self
+            .valid_until
+            .iter()
+            .filter(|(conn, end)| **end <= now.unix_ms && is_online(**conn))
+            .map(|(conn, _)| *conn)
+            .collect();
+        // In an order that does not depend on how they were hashed.
+        outdated.sort_unstable();
+        for conn in outdated {
+            self.valid_until.remove(&conn);
+            let reason = ReasonCode::MaximumConnectTime;
+            self.disconnect(now, conn, reason, "the token has come to its end");
+        }
+    }
+
     fn revoke_offline(&mut self, client_id: &Arc<str>, user: &str, forget: bool) {
         if shard_of(client_id, self.options.shards) != self.options.id
             || self.by_client.contains_key(client_id)

@@ -58,6 +58,7 @@ impl Shard {
         if now.monotonic_ms.saturating_sub(self.last_sweep_ms) >= SWEEP_MS {
             self.last_sweep_ms = now.monotonic_ms;
             self.check_keep_alive(now);
+            self.end_outdated(now);
             self.sessions.iter_mut().for_each(|s| s.out.rest());
             self.end_due_sessions(now);
         }
