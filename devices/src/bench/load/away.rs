@@ -17,6 +17,10 @@ use crate::bench::target::Target;
 /// Publishers of the messages before a kill: several, so that it hits some in the middle.
 const PUBLISHERS_BEFORE_KILL: u32 = 10;
 
+/// How often it is looked whether enough messages have passed: a kill that comes late finds none on
+/// their way.
+const PASSED_LOOK: Duration = Duration::from_micros(200);
+
 /// What all runs with absent sessions have in common.
 pub struct Away<'a> {
     /// What is run.
@@ -47,10 +51,7 @@ impl Away<'_> {
         let mut outcome = Outcome::empty();
         let plan = Plan::with(self.publishers(publishers, "in", None), self.scenario);
         let engine = Engine::start(&plan, &endpoint, self.settings)?;
-        let conductor = Conductor {
-            engine: &engine,
-            progress: self.progress,
-        };
+        let conductor = Conductor::new(&engine, self.progress);
         engine.stage(Stage::Run);
         let mut ended = conductor.run_for("warming up", self.settings.warm_up);
         if ended == Ended::Done {
@@ -215,8 +216,8 @@ impl Away<'_> {
         engine.stage(Stage::Run);
         engine.stage(Stage::Measure);
         let conductor = Conductor {
-            engine,
-            progress: self.progress,
+            look: PASSED_LOOK,
+            ..Conductor::new(engine, self.progress)
         };
         let share = |t: super::engine::Totals| Some(t.acknowledged as f64 / messages.max(1) as f64);
         let ended = conductor.wait("publishing", |t| t.acknowledged >= messages, share);
@@ -253,10 +254,7 @@ impl Away<'_> {
             ));
         }
         let wanted = passed.acknowledged * present as u64;
-        let conductor = Conductor {
-            engine: &engine,
-            progress: self.progress,
-        };
+        let conductor = Conductor::new(&engine, self.progress);
         engine.stage(Stage::Measure);
         let share = |t: super::engine::Totals| Some(t.delivered as f64 / wanted.max(1) as f64);
         let ended = conductor.wait("draining", |t| t.delivered >= wanted, share);
@@ -329,10 +327,7 @@ pub fn slow_subscriber(
     outcome.delivered = outcome.acknowledged;
     let began = Instant::now();
     engine.stage(Stage::Drain);
-    let conductor = Conductor {
-        engine: &engine,
-        progress: away.progress,
-    };
+    let conductor = Conductor::new(&engine, away.progress);
     let wanted = |t: super::engine::Totals| t.acknowledged;
     let ended = conductor.wait(
         "draining",

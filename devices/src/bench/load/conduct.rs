@@ -31,9 +31,21 @@ pub struct Conductor<'a> {
     pub engine: &'a Engine,
     /// Who is told how it goes.
     pub progress: &'a dyn Fn(Progress),
+    /// How often it looks.
+    pub look: Duration,
 }
 
-impl Conductor<'_> {
+impl<'a> Conductor<'a> {
+    /// Who looks as often as most shapes need.
+    #[must_use]
+    pub fn new(engine: &'a Engine, progress: &'a dyn Fn(Progress)) -> Self {
+        Self {
+            engine,
+            progress,
+            look: LOOK,
+        }
+    }
+
     /// Waits until `done` (given the totals) or a stall; a lost connection ends it too.
     pub fn wait(
         &self,
@@ -66,7 +78,7 @@ impl Conductor<'_> {
                     delivered: totals.delivered,
                 });
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(self.look);
         }
     }
 
@@ -75,7 +87,7 @@ impl Conductor<'_> {
         let began = Instant::now();
         let share = |_| Some(began.elapsed().as_secs_f64() / time.as_secs_f64().max(1e-9));
         // The last step of waiting is as long as it has to be, so that measured times are exact.
-        let ended = self.wait(doing, |_| began.elapsed() + LOOK >= time, share);
+        let ended = self.wait(doing, |_| began.elapsed() + self.look >= time, share);
         if ended == Ended::Done {
             std::thread::sleep(time.saturating_sub(began.elapsed()));
         }

@@ -71,10 +71,7 @@ pub fn run_engine(
     settings: &Settings,
     progress: &dyn Fn(Progress),
 ) -> anyhow::Result<Outcome> {
-    let conductor = Conductor {
-        engine: &engine,
-        progress,
-    };
+    let conductor = Conductor::new(&engine, progress);
     let mut outcome = Outcome::empty();
     engine.stage(Stage::Run);
     let mut ended = conductor.run_for("warming up", settings.warm_up);
