@@ -698,3 +698,29 @@ fn rooms_are_the_same_after_the_broker_was_killed() {
     );
     assert_eq!(eve.may_not("create", json!({ "room": "cellar" })), "exists");
 }
+
+#[test]
+fn who_does_not_read_is_cut_off_from_what_was_written_before_the_kick() {
+    let mut house = House::new();
+    let tcp = house.broker.tcp();
+    let mut slow = house.listener("bob", "bob-slow", "chat/cellar/+");
+    let mut talker = connect(tcp, Version::V5, "ann", "ann-talks");
+    // More than the system takes for a client that does not read.
+    let text = "x".repeat(200_000);
+    for _ in 0..150 {
+        say(&mut talker, "chat/cellar/ann", &text);
+    }
+    house
+        .ann
+        .does("kick", json!({ "room": "cellar", "user": "bob" }));
+    // Not reading is what is tested here, and for how long.
+    thread::sleep(Duration::from_secs(1));
+    // What the system had already taken comes, and then the end, in the middle of something.
+    loop {
+        match slow.try_next() {
+            Ok(_) => {}
+            Err(ClientError::Closed) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

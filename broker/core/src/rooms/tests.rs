@@ -317,6 +317,29 @@ fn a_private_room_does_not_exist_for_outsiders() {
 }
 
 #[test]
+fn lists_are_given_in_pages_in_the_order_of_names() {
+    let mut view = RoomView::default();
+    for number in (0..25).rev() {
+        create(&mut view, "ann", &format!("room {number:02}"), Kind::Open);
+    }
+    create(&mut view, "eve", "room 10 b", Kind::Private);
+    let mut listed = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = view.public_rooms("eve", &after, 7);
+        let Some(last) = page.last() else { break };
+        after = last.room.to_string();
+        listed.extend(page.iter().map(|summary| summary.room.to_string()));
+    }
+    let expected: Vec<_> = (0..25).map(|number| format!("room {number:02}")).collect();
+    assert_eq!(listed, expected);
+    assert_eq!(view.rooms_of("ann", "room 19", 9).len(), 5);
+    let of_eve = view.rooms_of("eve", "", 9);
+    assert_eq!(of_eve.len(), 1);
+    assert_eq!(of_eve[0].role, Some(Role::Owner));
+}
+
+#[test]
 fn an_invitation_lets_in_once() {
     let mut view = RoomView::default();
     create(&mut view, "ann", "cellar", Kind::Private);

@@ -333,26 +333,33 @@ impl RoomView {
     pub fn rooms_of(&self, user: &str, after: &str, limit: usize) -> Vec<Summary> {
         let rooms = self.users.by_name(user).map_or(&[][..], |user| &user.rooms);
         let names = rooms.iter().filter_map(|room| self.rooms.name(*room));
-        self.summaries(names, user, after, limit, |summary| summary.role.is_some())
+        let names = names.filter(|name| self.is_member(user, name)).collect();
+        self.summaries(names, user, after, limit)
     }
 
     /// The rooms that show themselves to everyone, as [`Self::rooms_of`].
     pub fn public_rooms(&self, user: &str, after: &str, limit: usize) -> Vec<Summary> {
-        let names = self.rooms.iter().map(|(name, _)| name);
-        self.summaries(names, user, after, limit, |summary| {
-            !summary.record.deleted && summary.record.kind.is_public()
-        })
+        let is_public = |room: &Room| {
+            let record = room.record.as_ref();
+            record.is_some_and(|record| !record.deleted && record.kind.is_public())
+        };
+        let public = self.rooms.iter().filter(|(_, room)| is_public(room));
+        self.summaries(public.map(|(name, _)| name).collect(), user, after, limit)
     }
 
-    fn summaries<'a>(
-        &'a self,
-        names: impl Iterator<Item = &'a Arc<str>>,
+    fn summaries(
+        &self,
+        mut names: Vec<&Arc<str>>,
         user: &str,
         after: &str,
         limit: usize,
-        wanted: impl Fn(&Summary) -> bool,
     ) -> Vec<Summary> {
-        let mut names: Vec<_> = names.filter(|name| ***name > *after).collect();
+        names.retain(|name| ***name > *after);
+        // Only those that are listed are sorted: there may be many others.
+        if names.len() > limit {
+            names.select_nth_unstable(limit);
+            names.truncate(limit);
+        }
         names.sort_unstable();
         let summary = |name: &Arc<str>| {
             Some(Summary {
@@ -362,12 +369,7 @@ impl RoomView {
                 role: self.role(user, name),
             })
         };
-        names
-            .into_iter()
-            .filter_map(summary)
-            .filter(wanted)
-            .take(limit)
-            .collect()
+        names.into_iter().filter_map(summary).collect()
     }
 
     /// Names of all rooms that have a record, in no particular order.

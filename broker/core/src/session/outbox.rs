@@ -59,6 +59,12 @@ impl Outbox {
         }
     }
 
+    /// Forgets everything that was not written, perhaps in the middle of a packet: the connection is
+    /// over.
+    pub fn discard(&mut self) {
+        *self = Self::default();
+    }
+
     /// Asked now and then: gives memory back that nothing was written from since the last time.
     pub fn rest(&mut self) {
         if !std::mem::take(&mut self.used) && self.bytes.is_empty() {

@@ -2,7 +2,9 @@
 //!
 //! Who may receive is asked again for each delivery, and remembered per topic only until rights
 //! change; what waits (a window, a lagging session, a message on its way through the journal) is
-//! judged when it is sent. A new member gets what is retained in the room without subscribing again.
+//! judged when it is sent. What is encoded already can only be written or not: who left a room and does
+//! not read is cut off, and comes back to what may still be received. A new member gets what is
+//! retained in the room without subscribing again.
 //!
 //! A refused publish of MQTT 3 has no acknowledgement that says so, and one that does not would
 //! claim that the message is stored. So the user is told on `user/{user}/inbox`, and when that is
@@ -14,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::attach::Will;
 use super::commit::Pending;
 use super::deliver::append_cost;
 use super::{ConnId, Now, Shard};
@@ -28,19 +31,44 @@ use crate::topic;
 /// Between two notices to one connection about refused QoS 0 messages, which end nothing.
 const NOTICE_INTERVAL_MS: u64 = 1000;
 
-/// Connections that hear, or heard, that they may not publish.
+/// How long the output of who left a room may take: shorter than the second in which rights must
+/// bite, ticks included.
+const LEAVE_MS: u64 = 500;
+
+/// A connection whose output may hold what its user may not receive any more.
+#[derive(Debug)]
+struct Leaver {
+    conn: ConnId,
+    /// Bytes of the output from before.
+    unwritten: usize,
+    until_ms: u64,
+}
+
+/// Connections that hear, or heard, that they may not publish, and those that lost a room.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     /// They are closed when the journal has the notice; what they send is not looked at.
     closing: HashSet<ConnId>,
     /// When a connection was last told about QoS 0 messages, for as long as it is not told again.
     told_ms: HashMap<ConnId, u64>,
+    leavers: Vec<Leaver>,
 }
 
 impl Notices {
     /// True if the connection is only waiting for its notice.
     pub fn is_closing(&self, conn: ConnId) -> bool {
         !self.closing.is_empty() && self.closing.contains(&conn)
+    }
+
+    /// Output was written.
+    pub fn wrote(&mut self, conn: ConnId, bytes: usize) {
+        if self.leavers.is_empty() {
+            return;
+        }
+        for leaver in self.leavers.iter_mut().filter(|l| l.conn == conn) {
+            leaver.unwritten = leaver.unwritten.saturating_sub(bytes);
+        }
+        self.leavers.retain(|leaver| leaver.unwritten > 0);
     }
 
     fn may_tell(&mut self, conn: ConnId, now: Now) -> bool {
@@ -57,16 +85,22 @@ impl Notices {
 
 impl Shard {
     /// Rights changed: nothing that was remembered of them counts any more.
-    pub(super) fn handle_access_changed(&mut self, changes: &[AccessChange]) {
+    pub(super) fn handle_access_changed(&mut self, now: Now, changes: &[AccessChange]) {
         // What is staged is judged by what was true before, and again when it is sent.
         self.stage_exchanges();
         self.forget_access();
         let mut joined: HashMap<&str, Vec<&str>> = HashMap::new();
+        let mut left: HashSet<&str> = HashSet::new();
         for change in changes {
-            if let AccessChange::Joined { room, user } = change {
-                joined.entry(user).or_default().push(room);
+            match change {
+                AccessChange::Joined { room, user } => joined.entry(user).or_default().push(room),
+                AccessChange::Left { user, .. } => {
+                    left.insert(user);
+                }
+                AccessChange::Other => {}
             }
         }
+        self.note_leavers(now, &left);
         if joined.is_empty() {
             return;
         }
@@ -79,6 +113,40 @@ impl Shard {
         for (conn, rooms) in members {
             for room in rooms {
                 self.catch_up_with_room(conn, room);
+            }
+        }
+    }
+
+    fn note_leavers(&mut self, now: Now, users: &HashSet<&str>) {
+        if users.is_empty() {
+            return;
+        }
+        let leavers = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| users.contains(&*s.client.identity.user))
+            .map(|(conn, s)| Leaver {
+                conn,
+                unwritten: s.out.pending().len(),
+                until_ms: now.monotonic_ms + LEAVE_MS,
+            })
+            .filter(|leaver| leaver.unwritten > 0);
+        self.notices.leavers.extend(leavers);
+    }
+
+    /// Ends the connections that did not read what was written for them before they lost a room.
+    pub(super) fn cut_off_slow_leavers(&mut self, now: Now) {
+        if self.notices.leavers.is_empty() {
+            return;
+        }
+        let is_due = |leaver: &mut Leaver| leaver.until_ms <= now.monotonic_ms;
+        let due: Vec<Leaver> = self.notices.leavers.extract_if(.., is_due).collect();
+        for Leaver { conn, .. } in due {
+            let reason = ReasonCode::NotAuthorized;
+            self.end_session(now, conn, reason, Will::Publish, false);
+            if let Some(session) = self.sessions.get_mut(conn) {
+                session.out.discard();
+                self.close_silently(conn, reason);
             }
         }
     }

@@ -371,7 +371,7 @@ impl Shard {
                 self.rules = rules;
                 self.forget_access();
             }
-            Input::AccessChanged(changes) => self.handle_access_changed(&changes),
+            Input::AccessChanged(changes) => self.handle_access_changed(now, &changes),
             Input::Revoked(revocation) => self.handle_revoked(now, &revocation),
             Input::Tick => self.handle_tick(now),
             Input::Shutdown => self.handle_shutdown(now),
@@ -402,6 +402,7 @@ impl Shard {
     pub fn wrote(&mut self, now: Now, conn: ConnId, bytes: usize) {
         if let Some(session) = self.sessions.get_mut(conn) {
             session.out.wrote(bytes);
+            self.notices.wrote(conn, bytes);
             self.wake_reader(conn);
             self.read_on(now);
         }
