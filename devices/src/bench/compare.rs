@@ -14,9 +14,11 @@ use anyhow::Context;
 use super::brokers::pinning::{self, Cores};
 use super::brokers::{Broker, Place, child};
 use super::load::{self, Progress, Settings};
-use super::measure::{Run, Runs};
+use super::measure::{Measure, Run, Runs};
+use super::outcome::Outcome;
 use super::scenario::Shape;
 use super::schedule::{self, Row, Step};
+use super::sync_time;
 
 /// How to compare.
 #[derive(Clone, Debug)]
@@ -180,7 +182,7 @@ fn in_directory(
     options: &Options,
     directory: &Path,
     watch: &dyn Fn(&Event<'_>),
-) -> anyhow::Result<super::outcome::Outcome> {
+) -> anyhow::Result<Outcome> {
     fs::create_dir(directory).with_context(|| format!("{}", directory.display()))?;
     let cores = cores_for(row, options);
     let mut target = broker.start(&Place {
@@ -201,6 +203,11 @@ fn in_directory(
             .unwrap_or_else(|| cores.generator.len().max(1)),
         cores: cores.are_apart().then_some(cores.generator),
     };
+    // Measured where and when it counts: disks of machines that others use too change by the minute.
+    let sync_micros = match row.scenario.shape {
+        Shape::Durable { .. } => sync_time::in_micros(directory),
+        _ => None,
+    };
     let patience = options.warm_up + options.measure + options.patience;
     let watchdog = Watchdog::start(patience);
     let outcome = load::run(&row.scenario, target.as_mut(), &settings, &|progress| {
@@ -213,6 +220,9 @@ fn in_directory(
         });
     }
     let mut outcome = outcome?;
+    if let Some(sync_micros) = sync_micros {
+        add_sync_limit(&mut outcome, row, sync_micros);
+    }
     if options.pin && row.broker_cores > 1 && !cores.broker.len().eq(&row.broker_cores) {
         outcome.remarks.push(
             "too few cores: broker and generator shared them, so this is no measure of scaling"
@@ -220,6 +230,22 @@ fn in_directory(
         );
     }
     Ok(outcome)
+}
+
+/// Name of the figure that says how near a broker came to what the disk allows.
+pub const FRACTION_OF_SYNC_LIMIT: &str = "fraction of what syncs allow";
+
+/// What the disk allows, if every publisher always waits for it: publishers x window messages in two
+/// syncs, since a message waits for the one that runs, and then for its own.
+fn add_sync_limit(outcome: &mut Outcome, row: &Row, sync_micros: f64) {
+    let Shape::Durable { publishers, .. } = row.scenario.shape else {
+        return;
+    };
+    outcome.add_figure("us per sync", sync_micros);
+    let limit = f64::from(publishers) * f64::from(row.scenario.window) / (2.0 * sync_micros / 1e6);
+    if let Some(rate) = Measure::Acknowledged.of(outcome).filter(|_| limit > 0.0) {
+        outcome.add_figure(FRACTION_OF_SYNC_LIMIT, rate / limit);
+    }
 }
 
 /// Who runs where in a row.
@@ -262,6 +288,7 @@ impl Watchdog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::scenario::{self, Scenario};
 
     #[test]
     fn a_watchdog_that_is_stopped_in_time_does_nothing() {
@@ -269,8 +296,22 @@ mod tests {
     }
 
     #[test]
+    fn what_the_disk_allows_is_publishers_times_window_by_two_syncs() {
+        let scenario = Scenario::by_name("durable-offline-qos1-256B-w20-tcp").expect("a name");
+        let mut outcome = Outcome {
+            acknowledged: 500_000,
+            seconds: 1.0,
+            ..Outcome::empty()
+        };
+        add_sync_limit(&mut outcome, &Row::new(scenario), 200.0);
+        // 50 publishers x 20 by 400 microseconds are 2,500,000 a second.
+        let fraction = Measure::figure(FRACTION_OF_SYNC_LIMIT).of(&outcome);
+        assert_eq!(fraction, Some(0.2));
+    }
+
+    #[test]
     fn a_broker_that_was_too_slow_is_not_tried_again() {
-        let scenario = super::super::scenario::short().remove(0);
+        let scenario = scenario::short().remove(0);
         let too_long = Err(format!("{TOO_LONG} 3s and was killed"));
         let result = RowResult {
             row: Row::new(scenario),

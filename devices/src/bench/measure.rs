@@ -81,6 +81,23 @@ impl Measure {
         })
     }
 
+    /// Name for people, with the unit where that is not plain.
+    pub fn in_words(&self) -> Cow<'_, str> {
+        Cow::Borrowed(match self {
+            Self::Throughput => "delivered messages/s",
+            Self::Acknowledged => "acknowledged messages/s",
+            Self::Cpu => "CPU per message",
+            Self::Latency { per_mille } => {
+                return Cow::Owned(format!("p{} (us)", f64::from(*per_mille) / 10.0));
+            }
+            Self::PeakMemory => "peak memory (bytes)",
+            Self::Lost => "lost messages",
+            Self::Doubled => "doubled messages",
+            Self::OutOfOrder => "messages out of order",
+            Self::Figure(name) => name,
+        })
+    }
+
     /// Its value in one run; `None` if the run does not have it.
     #[expect(
         clippy::cast_precision_loss,
@@ -265,6 +282,12 @@ mod tests {
         ] {
             assert_eq!(runs.figure(&measure), None, "{measure:?}");
         }
+    }
+
+    #[test]
+    fn percentiles_are_named_as_people_name_them() {
+        assert_eq!(Measure::P50.in_words(), "p50 (us)");
+        assert_eq!(Measure::P999.in_words(), "p99.9 (us)");
     }
 
     #[test]

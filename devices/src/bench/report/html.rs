@@ -57,7 +57,7 @@ fn targets(checks: &[Check]) -> String {
                     <th scope=\"col\" class=\"words\">target</th><th scope=\"col\">measured</th>\
                     <th scope=\"col\" class=\"words\">verdict</th></tr></thead><tbody>\n"
             .to_owned();
-    for check in checks {
+    for check in checks.iter().filter(|c| c.verdict != Verdict::Open) {
         let class = match check.verdict {
             Verdict::Met => "words good",
             Verdict::Missed => "words bad",
@@ -109,7 +109,10 @@ fn section(comparison: &Comparison, row: &RowResult) -> String {
     }
     part.push_str("</tbody></table></div>\n<ul>");
     for (broker, runs) in comparison.entries(row) {
-        for note in figures(runs).into_iter().chain(faults(runs)) {
+        for note in figures(comparison, row, (&broker.name, runs))
+            .into_iter()
+            .chain(faults(runs))
+        {
             let _ = write!(
                 part,
                 "<li>{}: {}</li>",
@@ -231,7 +234,7 @@ mod tests {
     #[test]
     fn the_page_needs_nothing_but_itself() {
         let comparison = made_up("pairs-qos1-64B-w20-tcp");
-        let checks = targets::check(&comparison, &conditions().machine);
+        let checks = targets::check(&comparison);
         let page = html(&comparison, &conditions(), &checks);
         for foreign in [
             "http:", "https:", "src=", "<link", "<script", "@import", "url(",

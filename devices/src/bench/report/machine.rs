@@ -1,12 +1,10 @@
-//! The machine that figures were taken on, as far as it can be found out, and how fast its disk syncs.
+//! The machine that figures were taken on, as far as it can be found out.
 
-use std::fs::{self, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
 
-use crate::bench::measure::median;
+use crate::bench::sync_time;
 
 /// What figures depend on.
 #[derive(Clone, Debug)]
@@ -19,14 +17,14 @@ pub struct Machine {
     pub system: String,
     /// Memory of the machine.
     pub memory_bytes: Option<u64>,
-    /// Median of fdatasync after 4 KiB were written over, in microseconds.
+    /// How long a sync takes, in microseconds.
     pub sync_micros: Option<f64>,
     /// File system of the brokers' data.
     pub filesystem: String,
 }
 
 impl Machine {
-    /// Finds out; writes and syncs in `directory` for up to two seconds.
+    /// Finds out; writes and syncs in `directory` for a moment.
     pub fn examine(directory: &Path) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         Self {
@@ -41,7 +39,7 @@ impl Machine {
             memory_bytes: after_colon(&read("/proc/meminfo"), "MemTotal")
                 .and_then(|text| text.split(' ').next()?.parse::<u64>().ok())
                 .map(|kibibytes| kibibytes * 1024),
-            sync_micros: sync_time(directory).ok().flatten(),
+            sync_micros: sync_time::in_micros(directory),
             filesystem: filesystem(directory, &read("/proc/mounts"))
                 .unwrap_or_else(|| "unknown file system".to_owned()),
         }
@@ -80,37 +78,6 @@ fn filesystem(directory: &Path, mounts: &str) -> Option<String> {
         .filter(|(point, _)| directory.starts_with(point))
         .max_by_key(|(point, _)| point.len())
         .map(|(_, kind)| kind.to_owned())
-}
-
-/// Blocks of a file are written over and synced, as a journal does with its segments.
-fn sync_time(directory: &Path) -> std::io::Result<Option<f64>> {
-    const BLOCK: [u8; 4096] = [1; 4096];
-    const BLOCKS: u64 = 256;
-    const AT_MOST: Duration = Duration::from_secs(2);
-    let path = directory.join("sync-time");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .open(&path)?;
-    for _ in 0..BLOCKS {
-        file.write_all(&[0; 4096])?;
-    }
-    file.sync_all()?;
-    file.seek(SeekFrom::Start(0))?;
-    let began = Instant::now();
-    let mut micros = Vec::new();
-    for _ in 0..BLOCKS {
-        let before = Instant::now();
-        file.write_all(&BLOCK)?;
-        file.sync_data()?;
-        micros.push(before.elapsed().as_secs_f64() * 1e6);
-        if began.elapsed() > AT_MOST {
-            break;
-        }
-    }
-    fs::remove_file(&path)?;
-    Ok(median(micros))
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ fn foot(comparison: &Comparison) -> Vec<String> {
     for row in &comparison.rows {
         let notes: Vec<String> = comparison
             .entries(row)
-            .flat_map(|(broker, runs)| notes(&broker.name, runs))
+            .flat_map(|(broker, runs)| notes(comparison, row, &broker.name, runs))
             .collect();
         if !notes.is_empty() {
             lines.push(row.row.name());
@@ -132,8 +132,8 @@ lost and doubled: the worst run.
 *: the generator was the bottleneck, the broker could do more. -: not known, or not measured here.";
 
 /// A broker's further figures, and what went wrong.
-fn notes(broker: &str, runs: &Runs) -> Vec<String> {
-    let figures = figures(runs);
+fn notes(comparison: &Comparison, row: &RowResult, broker: &str, runs: &Runs) -> Vec<String> {
+    let figures = figures(comparison, row, (broker, runs));
     let mut notes = Vec::new();
     if !figures.is_empty() {
         notes.push(format!("{broker}: {}", figures.join(", ")));
@@ -146,11 +146,18 @@ fn notes(broker: &str, runs: &Runs) -> Vec<String> {
     notes
 }
 
-/// The scenario's own figures, in words.
-pub(super) fn figures(runs: &Runs) -> Vec<String> {
+/// The scenario's own figures, in words, with what ours is by theirs.
+pub(super) fn figures(
+    comparison: &Comparison,
+    row: &RowResult,
+    (broker, runs): (&str, &Runs),
+) -> Vec<String> {
     let named = |name: &str| {
-        let value = runs.figure(&Measure::Figure(name.to_owned().into()))?;
-        Some(format!("{name} {}", number(value)))
+        let measure = Measure::Figure(name.to_owned().into());
+        let value = number(runs.figure(&measure)?);
+        let ratio = ratio_to(comparison, row, (broker, runs), &measure);
+        let ratio = ratio.map_or(String::new(), |ratio| format!(" (x {})", number(ratio)));
+        Some(format!("{name} {value}{ratio}"))
     };
     runs.figure_names().into_iter().filter_map(named).collect()
 }

@@ -168,7 +168,7 @@ impl Compare {
 
     fn report(&self, comparison: &Comparison, conditions: &Conditions) -> anyhow::Result<()> {
         let checks: Vec<Check> = if self.targets {
-            targets::check(comparison, &conditions.machine)
+            targets::check(comparison)
         } else {
             Vec::new()
         };
