@@ -260,6 +260,10 @@ pub struct Rules {
     rules: Vec<Rule>,
     /// First levels that are spelled out by some rule, sorted.
     spaces: Vec<Box<str>>,
+    /// The rules of each named space, in the order of `spaces`, by their place in `rules`.
+    of_space: Vec<Vec<usize>>,
+    /// The rules that begin with a wildcard, by their place in `rules`.
+    free: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -332,7 +336,17 @@ impl Rules {
             .collect();
         spaces.sort_unstable();
         spaces.dedup();
-        Ok(Self { rules, spaces })
+        let places = |begin: &dyn Fn(&Rule) -> bool| {
+            let found = rules.iter().enumerate().filter(|(_, rule)| begin(rule));
+            found.map(|(place, _)| place).collect()
+        };
+        let named = |space: &str| places(&|rule| rule.pattern.named_space() == Some(space));
+        Ok(Self {
+            of_space: spaces.iter().map(|space| named(space)).collect(),
+            free: places(&|rule| rule.pattern.named_space().is_none()),
+            rules,
+            spaces,
+        })
     }
 
     /// What the rules say about a valid Topic Name.
@@ -444,17 +458,35 @@ impl Rules {
 
     fn find<'r, 't>(&'r self, topic: &'t str) -> Option<(RuleId, Found<'r, 't>)> {
         let first = FirstLevel::of(topic, &self.spaces);
-        self.rules.iter().enumerate().find_map(|(index, rule)| {
+        self.rules_for(first).iter().find_map(|&place| {
+            let rule = self.rules.get(place)?;
             let captures = rule.pattern.matches(topic, first)?;
-            Some((RuleId(index), Found { rule, captures }))
+            Some((RuleId(place), Found { rule, captures }))
         })
+    }
+
+    /// Places of the rules that topics with this first level can have.
+    fn rules_for(&self, first: FirstLevel<'_>) -> &[usize] {
+        match first.space() {
+            Some(space) => self.of_space.get(space).map_or(&[], Vec::as_slice),
+            None if first.is_free() => &self.free,
+            None => &[],
+        }
     }
 
     /// The rules that can decide about topics of a filter; true if no topic is left without one.
     fn overlapping<'r, 't>(&'r self, filter: &'t str) -> (Vec<Found<'r, 't>>, bool) {
+        let first = FirstLevel::of(filter, &self.spaces);
+        let all: Vec<usize>;
+        let places = if first.is_open() {
+            all = (0..self.rules.len()).collect();
+            &all
+        } else {
+            self.rules_for(first)
+        };
         let mut overlapping = Vec::new();
-        for rule in &self.rules {
-            let (overlap, captures) = rule.pattern.overlap(filter, &self.spaces);
+        for rule in places.iter().filter_map(|&place| self.rules.get(place)) {
+            let (overlap, captures) = rule.pattern.overlap(filter, first, &self.spaces);
             if overlap != Overlap::None {
                 overlapping.push(Found { rule, captures });
             }

@@ -186,7 +186,7 @@ async fn upgrade(
 /// The socket below HTTP, and what was read of the frames already.
 fn into_transport(upgraded: Upgraded) -> Option<Transport> {
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    let frames = FrameState::new(parts.read_buf);
+    let frames = FrameState::new(&parts.read_buf);
     Some(Transport::WebSocket(Box::new(WebSocket::new(
         parts.io.into_inner(),
         frames,

@@ -76,6 +76,8 @@ pub(crate) fn bind(options: Options) -> io::Result<Bound> {
     // A restart must not wait for connections of the last run to be forgotten.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Messages are small and people wait for them. Accepted sockets inherit it.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&options.address.into())?;
     socket.listen(BACKLOG)?;
     let listener = std::net::TcpListener::from(socket);
@@ -126,10 +128,7 @@ pub(crate) async fn accept_loop(
         };
         let (reception, pages) = (reception.clone(), pages.clone());
         tokio::spawn(async move {
-            // Messages are small and people wait for them.
-            if socket.set_nodelay(true).is_ok() {
-                receive(kind, socket, peer, place, &reception, pages).await;
-            }
+            receive(kind, socket, peer, place, &reception, pages).await;
         });
     }
 }

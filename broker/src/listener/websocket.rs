@@ -165,10 +165,11 @@ pub(crate) struct FrameState {
 }
 
 impl FrameState {
-    /// Begins with raw bytes that were read too early.
-    pub fn new(early: Bytes) -> Self {
+    /// Begins with raw bytes that were read too early. They are copied: what was read of the
+    /// request may be a buffer of many kilobytes.
+    pub fn new(early: &[u8]) -> Self {
         Self {
-            early,
+            early: Bytes::copy_from_slice(early),
             ..Self::default()
         }
     }
@@ -258,6 +259,9 @@ impl AsyncRead for WebSocket<TcpStream> {
             } else {
                 let len = this.frames.early.len().min(out.remaining());
                 out.put_slice(&this.frames.early.split_to(len));
+                if this.frames.early.is_empty() {
+                    this.frames.early = Bytes::new();
+                }
             }
             let raw = &mut out.filled_mut()[start..];
             if raw.is_empty() {

@@ -1,7 +1,7 @@
 //! One connection in the thread of its shard: the stream, the bytes of a packet that is not whole
 //! yet, and who waits for what. Output is not here: it is in the shard, until the socket takes it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -34,8 +34,9 @@ pub(super) struct Connection {
     pub draining: Cell<bool>,
     /// The connection is to be closed once its output is written, or at this instant.
     pub closing: Cell<Option<Instant>>,
-    /// Tells the draining task that `closing` was set, or that the stream is gone.
-    pub changed: Notify,
+    /// Tells the draining task that `closing` was set, or that the stream is gone. Few connections
+    /// are ever drained.
+    changed: OnceCell<Box<Notify>>,
     _place: Option<Place>,
 }
 
@@ -86,7 +87,7 @@ impl Connection {
             read_loop: RefCell::new(None),
             draining: Cell::new(false),
             closing: Cell::new(None),
-            changed: Notify::new(),
+            changed: OnceCell::new(),
             _place: place,
         }
     }
@@ -114,6 +115,11 @@ impl Connection {
             read_loop.abort();
         }
         self.transport.take()
+    }
+
+    /// See the field.
+    pub fn changed(&self) -> &Notify {
+        self.changed.get_or_init(Box::default)
     }
 
     /// Waits, in the read loop, until [`Connection::resume`].

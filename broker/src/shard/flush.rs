@@ -272,7 +272,7 @@ impl Local {
             tokio::select! {
                 biased;
                 () = poll_fn(|cx| self.poll_write(&connection, cx)) => break,
-                () = connection.changed.notified() => {}
+                () = connection.changed().notified() => {}
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break,
             }
         }
@@ -293,7 +293,7 @@ impl Local {
         }
         self.write(connection);
         if connection.draining.get() {
-            connection.changed.notify_one();
+            connection.changed().notify_one();
         } else {
             self.part(connection);
         }
@@ -319,7 +319,7 @@ impl Local {
             return;
         };
         if connection.draining.get() {
-            connection.changed.notify_one();
+            connection.changed().notify_one();
         } else {
             let mut nobody = Context::from_waker(Waker::noop());
             let _ = self.poll_write(&connection, &mut nobody);

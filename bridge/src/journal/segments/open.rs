@@ -327,6 +327,7 @@ fn check_sealed(
                 end,
                 generation: header.generation,
                 bytes,
+                transient_bytes: None,
             },
         );
         before = Some(base);

@@ -52,6 +52,8 @@ pub struct Sealed {
     pub generation: u32,
     /// Bytes of its file.
     pub bytes: u64,
+    /// Bytes of its messages that no rule keeps; `None`: its index was not looked at yet.
+    pub transient_bytes: Option<u64>,
 }
 
 /// The segment that is written.

@@ -137,12 +137,24 @@ impl SegmentJournal {
             if sealed.end <= self.start() {
                 return Ok(None);
             }
-            bytes += match self.load_uncached(base)? {
-                Some(loaded) => loaded.index.transient_bytes(),
-                None => 0,
+            bytes += match sealed.transient_bytes {
+                Some(bytes) => bytes,
+                None => self.count_transient(base)?,
             };
         }
         Ok(None)
+    }
+
+    /// Looks into the index of a segment, once.
+    fn count_transient(&self, base: Offset) -> Result<u64, ReadError> {
+        let Some(loaded) = self.load_uncached(base)? else {
+            return Ok(0);
+        };
+        let bytes = loaded.index.transient_bytes();
+        if let Some(sealed) = self.shared_mut().sealed.get_mut(&base) {
+            sealed.transient_bytes = Some(bytes);
+        }
+        Ok(bytes)
     }
 
     fn sealed_newest_first(&self) -> Vec<(Offset, Sealed)> {
@@ -160,6 +172,10 @@ impl SegmentJournal {
         start: Offset,
         act: &mut dyn FnMut(Offset, Sealed, Fate) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
+        // Segments that somebody still reads stay whole, so often there is nothing to count.
+        if self.shared().sealed.values().all(|one| one.end > start) {
+            return Ok(());
+        }
         let mut ledger = Ledger::new(retention);
         // Newest first: the ledger counts in this order, and the active segment counts too.
         let sealed = {
@@ -267,6 +283,7 @@ impl SegmentJournal {
         let encoded = index.encode(&identity);
         let generation = header.generation;
         {
+            let transient_bytes = Some(index.transient_bytes());
             let mut shared = self.shared_mut();
             shared.sealed.insert(
                 base,
@@ -274,6 +291,7 @@ impl SegmentJournal {
                     end,
                     generation,
                     bytes: position,
+                    transient_bytes,
                 },
             );
             self.keep_loaded(

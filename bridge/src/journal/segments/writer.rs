@@ -393,6 +393,7 @@ impl Writer {
         let mut shared = self.journal.shared_mut();
         let index = std::mem::replace(&mut shared.active.index, SegmentIndex::new(base));
         shared.active.file = file;
+        let transient_bytes = Some(index.transient_bytes());
         let loaded = Arc::new(Loaded {
             index,
             file: old.file,
@@ -402,6 +403,7 @@ impl Writer {
             end: base,
             generation: 0,
             bytes: old.position,
+            transient_bytes,
         };
         shared.sealed.insert(old_base, sealed);
         self.journal.keep_loaded(old_base, loaded.clone());

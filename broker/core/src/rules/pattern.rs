@@ -22,18 +22,30 @@ pub(super) type NamedSpaces = [Box<str>];
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FirstLevel<'t> {
     name: &'t str,
-    /// Neither a `$` topic nor in a named space, so that a wildcard in front may match it.
-    free: bool,
+    /// Its place among the named spaces, if it is one.
+    space: Option<usize>,
 }
 
 impl<'t> FirstLevel<'t> {
     pub(super) fn of(topic: &'t str, spaces: &NamedSpaces) -> Self {
         let name = topic.split('/').next().unwrap_or(topic);
-        let named = || spaces.binary_search_by(|space| (**space).cmp(name)).is_ok();
-        Self {
-            name,
-            free: !name.starts_with('$') && !named(),
-        }
+        let space = spaces.binary_search_by(|space| (**space).cmp(name)).ok();
+        Self { name, space }
+    }
+
+    /// Its place among the named spaces, if it is one.
+    pub(super) const fn space(self) -> Option<usize> {
+        self.space
+    }
+
+    /// Neither a `$` topic nor in a named space, so that a wildcard in front may match it.
+    pub(super) fn is_free(self) -> bool {
+        self.space.is_none() && !self.name.starts_with('$')
+    }
+
+    /// A wildcard of a filter.
+    pub(super) fn is_open(self) -> bool {
+        matches!(self.name, "+" | "#")
     }
 }
 
@@ -192,19 +204,19 @@ impl Pattern {
 
     fn may_begin_with(&self, first: FirstLevel<'_>) -> bool {
         self.named_space()
-            .map_or(first.free, |space| *space == *first.name)
+            .map_or(first.is_free(), |space| *space == *first.name)
     }
 
-    /// How much of a Topic Filter is the pattern's, and the captures that the filter spells out.
+    /// How much of a Topic Filter, whose first level is `first`, is the pattern's, and the captures that the filter spells out.
     pub(super) fn overlap<'t>(
         &self,
         filter: &'t str,
+        first: FirstLevel<'t>,
         spaces: &NamedSpaces,
     ) -> (Overlap, Captures<'t>) {
         let mut captures = Captures::default();
         let none = (Overlap::None, Captures::default());
-        let first = FirstLevel::of(filter, spaces);
-        let open_first = matches!(first.name, "+" | "#");
+        let open_first = first.is_open();
         if open_first
             && self
                 .named_space()
@@ -288,6 +300,14 @@ mod tests {
         Pattern::compile(text).expect(text)
     }
 
+    fn overlap<'t>(
+        pattern: &Pattern,
+        filter: &'t str,
+        spaces: &NamedSpaces,
+    ) -> (Overlap, Captures<'t>) {
+        pattern.overlap(filter, FirstLevel::of(filter, spaces), spaces)
+    }
+
     fn captures<'t>(text: &str, topic: &'t str, spaces: &NamedSpaces) -> Option<Captures<'t>> {
         pattern(text).matches(topic, FirstLevel::of(topic, spaces))
     }
@@ -325,12 +345,12 @@ mod tests {
             assert!(captures(text, "free/x", &spaces).is_some(), "{text}");
             assert!(captures(text, "$SYS/x", &spaces).is_none(), "{text}");
             assert!(captures(text, "chat/x", &spaces).is_none(), "{text}");
-            assert_eq!(open.overlap("chat/+", &spaces).0, Overlap::None, "{text}");
-            assert_eq!(open.overlap("$SYS/#", &spaces).0, Overlap::None, "{text}");
-            assert_eq!(open.overlap("+/x", &spaces).0, Overlap::Some, "{text}");
+            assert_eq!(overlap(&open, "chat/+", &spaces).0, Overlap::None, "{text}");
+            assert_eq!(overlap(&open, "$SYS/#", &spaces).0, Overlap::None, "{text}");
+            assert_eq!(overlap(&open, "+/x", &spaces).0, Overlap::Some, "{text}");
         }
-        assert_eq!(pattern("$SYS/#").overlap("#", &spaces).0, Overlap::None);
-        assert_eq!(pattern("$SYS/#").overlap("+/x", &spaces).0, Overlap::None);
+        assert_eq!(overlap(&pattern("$SYS/#"), "#", &spaces).0, Overlap::None);
+        assert_eq!(overlap(&pattern("$SYS/#"), "+/x", &spaces).0, Overlap::None);
     }
 
     #[test]
@@ -356,7 +376,7 @@ mod tests {
             ("#", "#", Overlap::Whole),
         ] {
             assert_eq!(
-                pattern(text).overlap(filter, &[]).0,
+                overlap(&pattern(text), filter, &[]).0,
                 expected,
                 "{text} {filter}"
             );

@@ -12,6 +12,7 @@
 pub(crate) mod content;
 pub(crate) mod frames;
 pub(crate) mod outbox;
+mod queue;
 pub(crate) mod window;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,6 +30,7 @@ use crate::topic::ReplayFrom;
 use content::Content;
 use frames::{Frames, append_frame};
 use outbox::Outbox;
+use queue::RareQueue;
 use window::{Origin, Window};
 
 /// Topic Aliases towards one client: more would only take memory, the savings are in the first.
@@ -52,6 +54,14 @@ pub(crate) struct Route {
     pub wanted: bool,
     /// ...as of this many changes of such filters.
     pub wanted_as_of: u64,
+}
+
+/// Topic Aliases of one connection (§3.3.2.3.4).
+#[derive(Debug, Default)]
+pub(crate) struct Aliases {
+    /// Those that the client uses.
+    pub inbound: BTreeMap<u16, Arc<str>>,
+    outbound: BTreeMap<Arc<str>, u16>,
 }
 
 /// How far a connection has come.
@@ -238,11 +248,11 @@ pub(crate) struct Session {
     journal_filters: Option<Arc<[Arc<str>]>>,
 
     pub reading: Reading,
-    pub page: VecDeque<ReadEntry>,
+    pub page: RareQueue<ReadEntry>,
     pub page_next: Offset,
     /// Messages on their way to the journal because this session was full.
     pub spills: u32,
-    pub catch_ups: VecDeque<CatchUp>,
+    pub catch_ups: RareQueue<CatchUp>,
     /// SUBSCRIBEs on their way whose history comes before anything new.
     pub histories_to_come: usize,
     /// First and one after the last offset that were trimmed before they were read.
@@ -259,7 +269,7 @@ pub(crate) struct Session {
     /// Delivery moved on since the last record of it.
     pub progressed: bool,
 
-    pub subscribing: VecDeque<Subscribing>,
+    pub subscribing: RareQueue<Subscribing>,
     /// An UNSUBSCRIBE waits for the journal.
     pub unsubscribing: bool,
     pub inbound: BTreeMap<u16, Inbound>,
@@ -272,8 +282,7 @@ pub(crate) struct Session {
     /// Number of the last batch forwarded to other shards with a message of this session.
     pub last_forward: u64,
     pub route: Option<Box<Route>>,
-    pub aliases_in: BTreeMap<u16, Arc<str>>,
-    aliases_out: BTreeMap<Arc<str>, u16>,
+    pub aliases: Option<Box<Aliases>>,
 
     pub out: Outbox,
     /// The shell holds bytes back until told to go on.
@@ -297,10 +306,10 @@ impl Session {
             next_subscription: 0,
             journal_filters: None,
             reading: Reading::Live,
-            page: VecDeque::new(),
+            page: RareQueue::new(),
             page_next: Offset(0),
             spills: 0,
-            catch_ups: VecDeque::new(),
+            catch_ups: RareQueue::new(),
             histories_to_come: 0,
             trimmed: None,
             refused_groups: Vec::new(),
@@ -309,7 +318,7 @@ impl Session {
             staging: 0,
             staged_releases: Vec::new(),
             progressed: false,
-            subscribing: VecDeque::new(),
+            subscribing: RareQueue::new(),
             unsubscribing: false,
             inbound: BTreeMap::new(),
             inbound_before: Vec::new(),
@@ -317,8 +326,7 @@ impl Session {
             unacknowledged: 0,
             last_forward: 0,
             route: None,
-            aliases_in: BTreeMap::new(),
-            aliases_out: BTreeMap::new(),
+            aliases: None,
             out: Outbox::default(),
             paused: false,
             queued: false,
@@ -551,7 +559,8 @@ impl Session {
         if let Some(alias) = topic_alias
             && topic
         {
-            self.aliases_out.insert(content.topic().clone(), alias);
+            let aliases = self.aliases.get_or_insert_default();
+            aliases.outbound.insert(content.topic().clone(), alias);
         }
         encode_publish(self.client.version, &outgoing, self.out.buffer());
         self.trimmed = None;
@@ -564,10 +573,11 @@ impl Session {
         if maximum == 0 {
             return (true, None);
         }
-        if let Some(&alias) = self.aliases_out.get(topic) {
+        let known = self.aliases.as_ref().map(|aliases| &aliases.outbound);
+        if let Some(&alias) = known.and_then(|known| known.get(topic)) {
             return (false, Some(alias));
         }
-        let next = u16::try_from(self.aliases_out.len())
+        let next = u16::try_from(known.map_or(0, BTreeMap::len))
             .unwrap_or(u16::MAX)
             .saturating_add(1);
         (true, (next <= maximum).then_some(next))

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::queue::RareQueue;
 use crate::message::{Offset, QoS};
 use crate::state::{Phase, Unfinished};
 
@@ -45,7 +46,7 @@ pub(crate) struct Window {
     /// Identifiers ascend from the first exchange on.
     ascending: bool,
     /// Exchanges of an earlier connection whose PUBLISH was not sent on this one, in order.
-    unsent: VecDeque<u16>,
+    unsent: RareQueue<u16>,
     last_packet_id: u16,
     limit: usize,
 }
@@ -55,7 +56,7 @@ impl Window {
         Self {
             exchanges: VecDeque::new(),
             ascending: true,
-            unsent: VecDeque::new(),
+            unsent: RareQueue::new(),
             last_packet_id: 0,
             limit: usize::from(limit.max(1)),
         }

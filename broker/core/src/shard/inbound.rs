@@ -274,13 +274,14 @@ impl Session {
         }
         if publish.topic.is_empty() {
             return self
-                .aliases_in
-                .get(&alias)
-                .cloned()
+                .aliases
+                .as_ref()
+                .and_then(|aliases| aliases.inbound.get(&alias).cloned())
                 .ok_or(ReasonCode::ProtocolError);
         }
         let topic: Arc<str> = publish.topic.into();
-        self.aliases_in.insert(alias, topic.clone());
+        let aliases = self.aliases.get_or_insert_default();
+        aliases.inbound.insert(alias, topic.clone());
         Ok(topic)
     }
 }
