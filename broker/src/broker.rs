@@ -21,8 +21,8 @@ use tracing::{error, info};
 
 use crate::admission::Admission;
 use crate::auth::{
-    AccountBook, AccountOptions, Accounts, Authenticate, Commits, KeyError, OpenMode,
-    PasswordError, PasswordOptions, Passwords, TokenOptions, Tokens,
+    AccountBook, AccountOptions, Accounts, Authenticate, Commits, Hook, HookOptions, KeyError,
+    OpenMode, PasswordError, PasswordOptions, Passwords, TokenOptions, Tokens,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -94,8 +94,17 @@ impl Default for SessionLimits {
 pub enum Auth {
     /// As somebody else says.
     By(Arc<dyn Authenticate>),
-    /// By the accounts of the broker, and by signed tokens if they are to count.
-    Accounts(AccountOptions, Option<TokenOptions>),
+    /// By the accounts of the broker, and by what else is to count.
+    Accounts(AccountOptions, Box<OtherProofs>),
+}
+
+/// What counts beside accounts.
+#[derive(Clone, Debug, Default)]
+pub struct OtherProofs {
+    /// Signed tokens.
+    pub tokens: Option<TokenOptions>,
+    /// Somebody who is asked about names without an account.
+    pub hook: Option<HookOptions>,
 }
 
 /// Everything a broker is told when it starts.
@@ -263,10 +272,12 @@ impl Broker {
             .collect();
 
         let passwords = Passwords::new(options.passwords)?;
-        let tokens = match &options.auth {
-            Auth::Accounts(_, Some(options)) => Some(Arc::new(Tokens::new(options.clone())?)),
-            _ => None,
+        let others = match &options.auth {
+            Auth::Accounts(_, others) => (**others).clone(),
+            Auth::By(_) => OtherProofs::default(),
         };
+        let tokens = others.tokens.map(Tokens::new).transpose()?.map(Arc::new);
+        let hook = others.hook.map(Hook::new).transpose()?;
         let clock = Clock::new();
         let readiness = Readiness::default();
         let (events, happened) = mpsc::channel();
@@ -342,7 +353,7 @@ impl Broker {
         let auth: Arc<dyn Authenticate> = match options.auth {
             Auth::By(auth) => auth,
             Auth::Accounts(options, _) => {
-                Arc::new(Accounts::new(options, book.clone(), tokens.clone()))
+                Arc::new(Accounts::new(options, book.clone(), tokens.clone(), hook))
             }
         };
         let counters = Arc::new(Counters::default());

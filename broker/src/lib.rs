@@ -20,6 +20,8 @@ pub mod store;
 mod system;
 mod transport;
 
-pub use broker::{Auth, Broker, BrokerOptions, Running, SessionLimits, StartError, StopError};
+pub use broker::{
+    Auth, Broker, BrokerOptions, OtherProofs, Running, SessionLimits, StartError, StopError,
+};
 pub use readiness::State as Readiness;
 pub use rooms::Options as RoomOptions;

@@ -20,7 +20,17 @@ pub(crate) const SHIPPED: &str = include_str!("../tidings.toml");
 
 /// Sections that are one table, `[server]`.
 pub(crate) const TABLES: &[&str] = &[
-    "server", "auth", "jwt", "rooms", "mqtt", "limits", "journal", "state", "log", "sys",
+    "server",
+    "auth",
+    "jwt",
+    "auth_hook",
+    "rooms",
+    "mqtt",
+    "limits",
+    "journal",
+    "state",
+    "log",
+    "sys",
 ];
 /// Sections that are a list of tables, `[[topics]]`.
 pub(crate) const LISTS: &[&str] = &["listeners", "topics", "bridges"];

@@ -10,6 +10,7 @@
 //! stay text here, with their line, for the broker's compiler to judge.
 
 mod auth;
+mod auth_hook;
 mod bridges;
 mod errors;
 mod jwt;
@@ -29,6 +30,7 @@ use std::env;
 use std::path::PathBuf;
 
 pub use auth::{Auth, AuthMode};
+pub use auth_hook::AuthHook;
 pub use bridges::{AddressError, Bridge, BridgeAddress, BridgeTopic, Direction, Secret, Transport};
 pub use errors::{ConfigErrors, Origin};
 pub use jwt::Jwt;
@@ -76,6 +78,8 @@ pub struct Settings {
     pub rooms: Rooms,
     /// `[jwt]`: signed tokens of somebody else.
     pub jwt: Jwt,
+    /// `[auth_hook]`: a program that is asked who may come in.
+    pub auth_hook: AuthHook,
     /// `[mqtt]`: what a client may ask for.
     pub mqtt: Mqtt,
     /// `[limits]`: bounds on the whole server.
@@ -138,6 +142,7 @@ impl Settings {
             auth: reader.section("auth"),
             rooms: reader.section("rooms"),
             jwt: reader.section("jwt"),
+            auth_hook: reader.section("auth_hook"),
             mqtt: reader.section("mqtt"),
             limits: reader.section("limits"),
             journal: reader.section("journal"),

@@ -162,6 +162,25 @@ impl Checks<'_> {
         }
     }
 
+    /// Reports an address that somebody on the way could answer for: it is `https://`, or on this
+    /// machine, or not given.
+    pub(crate) fn safe_url(&mut self, key: &str, url: &str) {
+        let host = url.strip_prefix("http://").map(|rest| {
+            let authority = rest.split('/').next().unwrap_or_default();
+            authority
+                .rsplit_once(':')
+                .map_or(authority, |(host, _)| host)
+        });
+        let is_here = matches!(host, Some("127.0.0.1" | "localhost" | "[::1]"));
+        if !url.is_empty() && !url.starts_with("https://") && !is_here {
+            self.refuse(
+                key,
+                "must begin with https://, or be on this machine as in http://127.0.0.1:8000/: else \
+                 anyone on the way answers",
+            );
+        }
+    }
+
     /// Reports text that is given but has nothing in it.
     pub(crate) fn not_empty(&mut self, key: &str, value: &str) {
         if value.trim().is_empty() && self.origins.contains_key(key) {

@@ -68,6 +68,7 @@ fn every_key_is_documented_with_its_default_and_no_other() {
     assert_documented::<Auth>("auth");
     assert_documented::<Rooms>("rooms");
     assert_documented::<Jwt>("jwt");
+    assert_documented::<AuthHook>("auth_hook");
     assert_documented::<Mqtt>("mqtt");
     assert_documented::<Limits>("limits");
     assert_documented::<Journal>("journal");
@@ -117,6 +118,7 @@ fn fields_of_settings() -> usize {
         auth: _,
         rooms: _,
         jwt: _,
+        auth_hook: _,
         mqtt: _,
         limits: _,
         journal: _,
@@ -126,7 +128,7 @@ fn fields_of_settings() -> usize {
         log: _,
         sys: _,
     } = Settings::default();
-    13
+    14
 }
 
 #[test]
@@ -138,6 +140,7 @@ fn the_shipped_file_has_no_error_and_is_exactly_the_defaults() {
     assert_eq!(shipped.server, Server::default());
     assert_eq!(shipped.auth, Auth::default());
     assert_eq!(shipped.jwt, Jwt::default());
+    assert_eq!(shipped.auth_hook, AuthHook::default());
     assert_eq!(shipped.rooms, Rooms::default());
     assert_eq!(shipped.mqtt, Mqtt::default());
     assert_eq!(shipped.limits, Limits::default());

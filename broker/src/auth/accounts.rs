@@ -1,5 +1,5 @@
 //! Mode "accounts": people with passwords and devices with tokens, from the book of accounts, and whoever
-//! brings a signed token of somebody who is trusted.
+//! brings a signed token of somebody who is trusted, or is known to the owner's hook.
 //!
 //! Invariants: a wrong secret and a name that nobody has take the same time and get the same answer;
 //! what failed too often is not judged at all; that an account is disabled is said only to who knows
@@ -12,7 +12,7 @@ use tidings_core::rules::{Identity, IdentityKind};
 
 use super::book::AccountBook;
 use super::jwt::looks_like_token;
-use super::{Admitted, Answer, Attempts, Authenticate, Credentials, Denied, Limit, Tokens};
+use super::{Admitted, Answer, Attempts, Authenticate, Credentials, Denied, Hook, Limit, Tokens};
 use super::{check_user_name, token};
 
 /// How strict it is.
@@ -44,16 +44,24 @@ pub struct Accounts {
     book: Arc<AccountBook>,
     attempts: Attempts,
     tokens: Option<Arc<Tokens>>,
+    hook: Option<Hook>,
 }
 
 impl Accounts {
-    /// Judges by what is in `book`, and by signed tokens if they are to count.
-    pub fn new(options: Options, book: Arc<AccountBook>, tokens: Option<Arc<Tokens>>) -> Self {
+    /// Judges by what is in `book`; by signed tokens, and for names without an account by a hook, if
+    /// they are to count.
+    pub fn new(
+        options: Options,
+        book: Arc<AccountBook>,
+        tokens: Option<Arc<Tokens>>,
+        hook: Option<Hook>,
+    ) -> Self {
         Self {
             attempts: Attempts::new(options.failures_of_address, options.failures_of_user),
             options,
             book,
             tokens,
+            hook,
         }
     }
 
@@ -68,10 +76,7 @@ impl Accounts {
         }
         let judged = match (token_of(&credentials), user) {
             (Some(token), _) if self.tokens.is_some() => self.judge_token(token, user),
-            (_, Some(user)) => {
-                let secret = credentials.password.unwrap_or_default();
-                self.judge_secret(user, secret).await
-            }
+            (_, Some(user)) => self.judge_secret(user, &credentials).await,
             (_, None) if self.options.guests => Ok(Admitted::as_one(Identity::anonymous())),
             (_, None) => Err(Denied::NotAuthorized),
         };
@@ -81,7 +86,21 @@ impl Accounts {
         judged
     }
 
-    async fn judge_secret(&self, user: &str, secret: &[u8]) -> Result<Admitted, Denied> {
+    async fn judge_secret(
+        &self,
+        user: &str,
+        credentials: &Credentials<'_>,
+    ) -> Result<Admitted, Denied> {
+        let secret = credentials.password.unwrap_or_default();
+        if let Some(hook) = &self.hook
+            && self.book.find(user).is_none()
+        {
+            let (now_ms, _) = self.book.now_ms();
+            let (client_id, address) = (credentials.client_id, credentials.address);
+            let roles = hook.judge(now_ms, user, secret, client_id, address).await?;
+            let identity = Identity::user(user).with_roles(roles);
+            return Ok(Admitted::as_one(identity));
+        }
         if !self.knows(user, secret).await {
             return Err(Denied::Credentials);
         }

@@ -7,9 +7,11 @@
 mod accounts;
 mod attempts;
 mod book;
+mod hook;
 mod jwt;
 mod open;
 mod passwords;
+pub mod signing;
 mod token;
 
 use std::fmt;
@@ -25,6 +27,7 @@ pub use accounts::{Accounts, Options as AccountOptions};
 pub use attempts::{Attempts, Limit};
 pub(crate) use book::Commits;
 pub use book::{AccountBook, AccountError, AccountInfo};
+pub use hook::{Hook, Options as HookOptions};
 pub use jwt::{KeyError, Options as TokenOptions, Tokens};
 pub use open::OpenMode;
 pub use passwords::{Options as PasswordOptions, PasswordError, Passwords};

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_broker::auth::{AccountOptions, Limit, OpenMode, PasswordOptions, TokenOptions};
-use tidings_broker::{Auth, BrokerOptions, RoomOptions, SessionLimits, handshake, listener, store};
+use tidings_broker::auth::{
+    AccountOptions, HookOptions, Limit, OpenMode, PasswordOptions, TokenOptions,
+};
+use tidings_broker::{
+    Auth, BrokerOptions, OtherProofs, RoomOptions, SessionLimits, handshake, listener, store,
+};
 use tidings_config::{AuthMode, Durability, ListenerKind, RoomMode, Settings, TopicRule};
 use tidings_core::message::QoS;
 use tidings_core::rooms::Limits;
@@ -46,7 +50,10 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
         AuthMode::Open => Auth::By(Arc::new(OpenMode)),
         AuthMode::Accounts => Auth::Accounts(
             account_options(&settings.auth),
-            token_options(&settings.jwt),
+            Box::new(OtherProofs {
+                tokens: token_options(&settings.jwt),
+                hook: hook_options(&settings.auth_hook),
+            }),
         ),
     };
     Ok(BrokerOptions {
@@ -129,6 +136,15 @@ fn token_options(jwt: &tidings_config::Jwt) -> Option<TokenOptions> {
         user_claim: jwt.user_claim.clone(),
         roles_claim: jwt.roles_claim.clone(),
         leeway: Duration::from_secs(jwt.leeway_s),
+    })
+}
+
+fn hook_options(hook: &tidings_config::AuthHook) -> Option<HookOptions> {
+    (!hook.url.is_empty()).then(|| HookOptions {
+        url: hook.url.clone(),
+        timeout: Duration::from_millis(hook.timeout_ms),
+        remember: Duration::from_secs(hook.remember_s),
+        at_once: hook.at_once as usize,
     })
 }
 

@@ -6,6 +6,7 @@ mod check_config;
 mod compose;
 mod dump;
 mod fsck;
+mod init;
 mod links;
 mod logging;
 mod mqtt_client;
@@ -48,10 +49,14 @@ enum Command {
     Serve(serve::Serve),
     /// Say what is wrong with the settings, with file and line, without starting anything
     CheckConfig(check_config::CheckConfig),
+    /// Make a first configuration, an administrator, and a key to sign tokens with
+    Init(init::Init),
     /// People who may sign in: add, passwd, disable, ...
     User(accounts::User),
     /// Devices that may sign in: add, revoke, list
     Device(accounts::Device),
+    /// Sign a token that somebody, or a program, signs in with instead of a password
+    Token(init::Token),
     /// Publish messages
     Pub(publish::Publish),
     /// Subscribe, and print messages as they come
@@ -99,6 +104,8 @@ pub(crate) fn run() -> ExitCode {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::CheckConfig(args)) => check_config::run(&args),
+        Some(Command::Init(args)) => init::run(&args),
+        Some(Command::Token(args)) => init::run_token(&args),
         Some(Command::User(args)) => accounts::run_user(&args),
         Some(Command::Device(args)) => accounts::run_device(&args),
         Some(Command::Pub(args)) => publish::run(&args),

@@ -25,10 +25,14 @@ struct Serving {
 
 impl Serving {
     fn start(folder: &Path) -> Self {
+        Self::start_with(&settings(folder))
+    }
+
+    fn start_with(arguments: &[String]) -> Self {
         let mut child = Command::new(PROGRAM)
             .arg("serve")
             .args(["--tcp", "127.0.0.1:0", "--set", "log.level=trace"])
-            .args(settings(folder))
+            .args(arguments)
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -117,9 +121,18 @@ fn settings(folder: &Path) -> Vec<String> {
 
 /// Runs a command with `input` on its standard input.
 fn tidings(folder: &Path, arguments: &[&str], input: &str) -> Output {
+    let settings = settings(folder);
+    let all: Vec<&str> = arguments
+        .iter()
+        .copied()
+        .chain(settings.iter().map(String::as_str))
+        .collect();
+    run(&all, input)
+}
+
+fn run(arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(PROGRAM)
         .args(arguments)
-        .args(settings(folder))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -273,5 +286,48 @@ fn the_control_socket_is_for_its_owner_and_secrets_are_not_in_the_dump() {
     assert!(dump.contains("\"kind\":\"account\""), "{dump}");
     for secret in ["argon2", "alice's secret", token.trim_end()] {
         assert!(!dump.contains(secret), "{dump}");
+    }
+}
+
+#[test]
+fn init_makes_everything_once_and_its_key_signs_tokens_that_count() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = TempDir::new().expect("a folder");
+    let at = |name: &str| home.path().join(name).display().to_string();
+    let (config, data) = (at("tidings.toml"), at("data"));
+    let init = || {
+        let arguments = ["init", "--config", &config, "--data-dir", &data];
+        run(&arguments, "a long password\n")
+    };
+    let output = init();
+    assert!(output.status.success(), "{output:?}");
+    let key = home.path().join("data/keys/signing.pem");
+    let mode = std::fs::metadata(&key).expect("a key").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let before = std::fs::read(&config).expect("settings");
+    let again = init();
+    assert!(!again.status.success());
+    assert!(String::from_utf8_lossy(&again.stderr).contains("is there already"));
+    assert_eq!(std::fs::read(&config).expect("settings"), before);
+    let judged = run(&["check-config", "--config", &config], "");
+    assert!(judged.status.success(), "{judged:?}");
+
+    let broker = Serving::start_with(&["--config".to_owned(), config.clone()]);
+    let publish = ["-t", "chat/lobby/admin", "-q", "1", "-m", "hello"];
+    let output = broker.mosquitto("mosquitto_pub", "admin", "a long password", &publish);
+    assert!(output.status.success(), "{output:?}");
+    let signed = run(
+        &["token", "carol", "--role", "press", "--config", &config],
+        "",
+    );
+    let token = String::from_utf8(signed.stdout).expect("text");
+    let listen = ["-t", "$replay/last/1/chat/lobby/+", "-C", "1", "-W", "20"];
+    let output = broker.mosquitto("mosquitto_sub", "carol", token.trim_end(), &listen);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "hello\n");
+    let output = broker.mosquitto("mosquitto_sub", "admin", token.trim_end(), &listen);
+    assert!(!output.status.success());
+    let log = broker.stop();
+    for secret in ["a long password", token.trim_end()] {
+        assert!(!log.iter().any(|line| line.contains(secret)), "{secret}");
     }
 }

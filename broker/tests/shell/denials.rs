@@ -6,8 +6,9 @@ use std::time::Duration;
 use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
 
-use crate::peer::{Connect, TestBroker, block_on, connect, with_accounts, with_tokens};
-use tidings_broker::auth::{AccountOptions, Limit, TokenOptions};
+use crate::peer::{Connect, TestBroker, block_on, connect, with_accounts, with_others};
+use tidings_broker::OtherProofs;
+use tidings_broker::auth::{AccountOptions, HookOptions, Limit, TokenOptions};
 use tidings_broker::listener::Kind;
 use tidings_core::codec::{ReasonCode, Version};
 
@@ -24,7 +25,12 @@ struct Backend {
 
 impl Backend {
     fn all() -> Vec<Self> {
-        vec![Self::passwords(), Self::devices(), Self::tokens()]
+        vec![
+            Self::passwords(),
+            Self::devices(),
+            Self::tokens(),
+            Self::hook(),
+        ]
     }
 
     fn passwords() -> Self {
@@ -72,13 +78,43 @@ impl Backend {
             roles_claim: "roles".to_owned(),
             leeway: Duration::ZERO,
         };
-        let broker = TestBroker::start(|options| with_tokens(options, lenient(), Some(tokens)));
+        let others = OtherProofs {
+            tokens: Some(tokens),
+            hook: None,
+        };
+        let broker = TestBroker::start(|options| with_others(options, lenient(), others));
         Self {
             name: "tokens",
             broker,
             user: "alice",
             secret: token("alice", get_current_timestamp(), 600),
             others_secret: token("bob", get_current_timestamp(), 600),
+        }
+    }
+
+    /// A hook knows alice and bob.
+    fn hook() -> Self {
+        let url = hook_program(|question| {
+            let known = [("alice", "alice's password"), ("bob", "bob's password")];
+            let asked = (
+                question["user"].as_str().unwrap_or_default(),
+                question["password"].as_str().unwrap_or_default(),
+            );
+            match known.contains(&asked) {
+                true => (
+                    200,
+                    json!({ "allow": true, "roles": ["press"] }).to_string(),
+                ),
+                false if asked.0 == "bob" => (403, String::new()),
+                false => (200, json!({ "allow": false }).to_string()),
+            }
+        });
+        Self {
+            name: "hook",
+            broker: TestBroker::start(|options| with_others(options, lenient(), asking(url))),
+            user: "alice",
+            secret: "alice's password".to_owned(),
+            others_secret: "bob's password".to_owned(),
         }
     }
 
@@ -120,6 +156,51 @@ fn token(user: &str, issued: u64, seconds: u64) -> String {
 fn sign(claims: &Value) -> String {
     let key = EncodingKey::from_secret(SHARED_SECRET.as_bytes());
     encode(&Header::default(), claims, &key).unwrap()
+}
+
+/// A hook at `url`.
+fn asking(url: String) -> OtherProofs {
+    OtherProofs {
+        tokens: None,
+        hook: Some(HookOptions {
+            url,
+            timeout: Duration::from_millis(500),
+            remember: Duration::from_secs(60),
+            at_once: 4,
+        }),
+    }
+}
+
+/// A program that answers questions with a status and a body, for as long as the test runs.
+fn hook_program(answer: impl Fn(&Value) -> (u16, String) + Send + 'static) -> String {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/login", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(&stream);
+            let mut length = 0;
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                let header = line.to_ascii_lowercase();
+                if let Some(value) = header.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            if reader.read_exact(&mut body).is_err() {
+                continue;
+            }
+            let (status, text) = answer(&serde_json::from_slice(&body).unwrap());
+            let length = text.len();
+            let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n");
+            let response = format!("{head}Connection: close\r\n\r\n{text}");
+            // The broker may have given up.
+            let _ = (&stream).write_all(response.as_bytes());
+        }
+    });
+    url
 }
 
 /// Limits that the cases do not reach.
@@ -470,4 +551,77 @@ fn a_token_that_comes_with_the_request_for_a_websocket_is_enough() {
     assert_eq!(enter("", None), ReasonCode::NotAuthorized as u8);
     let wrong = enter("?token=eyJ.eyJ.x", None);
     assert_eq!(wrong, ReasonCode::BadUserNameOrPassword as u8);
+}
+
+#[test]
+fn a_hook_that_is_away_or_answers_nonsense_lets_nobody_in() {
+    let nobody_listens = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}/", listener.local_addr().unwrap())
+    };
+    // Accepts, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let never = format!("http://{}/", silent.local_addr().unwrap());
+    let urls = [
+        nobody_listens,
+        never,
+        hook_program(|_| (500, "{\"allow\":true}".to_owned())),
+        hook_program(|_| (302, "{\"allow\":true}".to_owned())),
+        hook_program(|_| (200, "yes".to_owned())),
+        hook_program(|_| (200, "{\"allow\":\"true\"}".to_owned())),
+        hook_program(|_| (200, "{}".to_owned())),
+        hook_program(|_| (200, String::new())),
+    ];
+    for url in urls {
+        let others = asking(url.clone());
+        let broker = TestBroker::start(|options| with_others(options, lenient(), others));
+        let book = broker.running.accounts();
+        block_on(book.add_user("carol", Some("carol's password".to_owned()), &[])).unwrap();
+        let backend = Backend {
+            broker,
+            name: "hook",
+            user: "",
+            secret: String::new(),
+            others_secret: String::new(),
+        };
+        let alice = (Some("alice"), Some(&b"alice's password"[..]));
+        backend.expect(&url, alice, ReasonCode::ServerUnavailable);
+        // Who has an account is not asked about.
+        let carol = (Some("carol"), Some(&b"carol's password"[..]));
+        backend.expect(&url, carol, ReasonCode::Success);
+    }
+}
+
+#[test]
+fn a_yes_of_the_hook_is_remembered_for_this_name_and_password_only() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let url = hook_program(move |question| {
+        count.fetch_add(1, SeqCst);
+        let right = question["password"] == "right password";
+        (200, json!({ "allow": right }).to_string())
+    });
+    let broker = TestBroker::start(|options| with_others(options, lenient(), asking(url)));
+    let login = |user, password: &[u8]| {
+        let mut peer = broker.peer(Kind::Tcp);
+        peer.connect(Connect {
+            username: Some(user),
+            password: Some(password),
+            ..connect(Version::V5, "c")
+        });
+        peer.connack()
+    };
+    for _ in 0..3 {
+        assert_eq!(login("alice", b"right password"), ReasonCode::Success);
+    }
+    assert_eq!(asked.load(SeqCst), 1);
+    for _ in 0..2 {
+        let refused = login("alice", b"wrong password");
+        assert_eq!(refused, ReasonCode::BadUserNameOrPassword);
+    }
+    assert_eq!(asked.load(SeqCst), 3);
+    assert_eq!(login("bob", b"right password"), ReasonCode::Success);
+    assert_eq!(asked.load(SeqCst), 4);
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidings_broker::auth::{AccountOptions, PasswordOptions, TokenOptions};
+use tidings_broker::auth::{AccountOptions, PasswordOptions};
 use tidings_broker::listener::Kind;
-use tidings_broker::{Auth, Broker, BrokerOptions, Running};
+use tidings_broker::{Auth, Broker, BrokerOptions, OtherProofs, Running};
 use tidings_core::codec::{
     self, ConnectProperties, Packet, Publish, PublishProperties, ReasonCode, RetainHandling,
     Subscribe, SubscribeFilter,
@@ -63,16 +63,12 @@ impl TestBroker {
 
 /// Accounts, with hashes that cost next to nothing.
 pub fn with_accounts(options: &mut BrokerOptions, accounts: AccountOptions) {
-    with_tokens(options, accounts, None);
+    with_others(options, accounts, OtherProofs::default());
 }
 
-/// The same, and signed tokens.
-pub fn with_tokens(
-    options: &mut BrokerOptions,
-    accounts: AccountOptions,
-    tokens: Option<TokenOptions>,
-) {
-    options.auth = Auth::Accounts(accounts, tokens);
+/// The same, and what else counts.
+pub fn with_others(options: &mut BrokerOptions, accounts: AccountOptions, others: OtherProofs) {
+    options.auth = Auth::Accounts(accounts, Box::new(others));
     options.passwords = PasswordOptions {
         memory_kib: 64,
         passes: 1,

@@ -102,7 +102,6 @@ impl Shard {
     fn revoke_offline(&mut self, client_id: &Arc<str>, user: &str, forget: bool) {
         if shard_of(client_id, self.options.shards) != self.options.id
             || self.by_client.contains_key(client_id)
-            || self.unsettled.contains_key(client_id)
         {
             return;
         }
