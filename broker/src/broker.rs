@@ -216,6 +216,12 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Without managed rooms everyone would see private and direct rooms.
+    #[error(
+        "there are private or direct rooms, which rooms.mode = \"open\" would open to everyone: set \
+         rooms.mode = \"managed\""
+    )]
+    ClosedRooms,
     /// Passwords cannot be hashed.
     #[error(transparent)]
     Passwords(#[from] PasswordError),
@@ -306,9 +312,16 @@ impl Broker {
         })?;
         let mut members = options.members.clone();
         let mut room_service = None;
+        // Nothing is committed before the shards begin.
+        let rooms = Arc::new(Rooms::load(&*store.state()));
+        if options.rooms.is_none() && rooms.has_closed_ones() {
+            // Nothing was changed; what cannot be closed now is recovered at the next start.
+            let _ = store.stop();
+            return Err(StartError::ClosedRooms);
+        }
         if let Some(room_options) = options.rooms {
-            // Nothing is committed before the shards begin.
-            let rooms = Arc::new(Rooms::load(&*store.state()));
+            let (count, users) = rooms.view().counts();
+            info!(rooms = count, users, "rooms are managed");
             members = rooms.clone();
             let rooms = managed.get_or_init(|| rooms);
             room_service = Some((rooms.clone(), room_options));

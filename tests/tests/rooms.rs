@@ -724,3 +724,44 @@ fn who_does_not_read_is_cut_off_from_what_was_written_before_the_kick() {
         }
     }
 }
+
+#[test]
+fn what_was_answered_is_there_after_a_crash_in_the_middle_of_requests() {
+    const REQUESTS: u64 = 300;
+    let mut broker = managed().start();
+    let mut ann = Person::new(&broker, "ann");
+    for number in 0..REQUESTS {
+        let room = format!("r{number:03}");
+        ann.send("create", json!({ "room": room, "kind": "private" }));
+    }
+    let mut answered = BTreeSet::new();
+    while answered.len() < 100 {
+        answered.insert(ann.answer()["room"].to_string());
+    }
+    broker.kill();
+    // What had left the broker by then is an answer, too.
+    while let Ok(frame) = ann.client.try_next() {
+        if let Some(delivery) = frame.delivery() {
+            let answer: Value = serde_json::from_slice(&delivery.payload).expect("JSON");
+            answered.insert(answer["room"].to_string());
+        }
+    }
+    broker.restart();
+    let mut ann = Person::new(&broker, "ann");
+    let mut found = BTreeSet::new();
+    let mut after = String::new();
+    loop {
+        let page = ann.ask("list", json!({ "after": after, "limit": 70 }));
+        for room in page["rooms"].as_array().expect("a list") {
+            assert_eq!(room["role"], "owner", "{room}");
+            assert_eq!(room["members"], 1, "{room}");
+            found.insert(room["room"].to_string());
+            after = room["room"].as_str().expect("a name").to_owned();
+        }
+        if page["more"] == false {
+            break;
+        }
+    }
+    let lost: Vec<_> = answered.difference(&found).collect();
+    assert!(lost.is_empty(), "answered and lost: {lost:?}");
+}

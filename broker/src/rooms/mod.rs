@@ -23,7 +23,7 @@ use tidings_core::message::{Message, Offset, UnixMillis};
 use tidings_core::rooms::{AccessChange, Change, Limits, RoomView, Turns};
 use tidings_core::rules::Membership;
 use tidings_core::state::State;
-use tracing::{info, warn};
+use tracing::warn;
 
 pub(crate) use service::{Start, run};
 
@@ -67,12 +67,19 @@ impl Rooms {
                 view.apply(&change);
             }
         });
-        let (rooms, users) = view.counts();
-        info!(rooms, users, "rooms are managed");
         Self {
             view: RwLock::new(view),
             turns: Mutex::default(),
         }
+    }
+
+    /// True if there is a room that not everyone may see.
+    pub fn has_closed_ones(&self) -> bool {
+        let view = self.view();
+        view.names().any(|room| {
+            let record = view.record(room);
+            record.is_some_and(|record| !record.deleted && !record.kind.is_public())
+        })
     }
 
     /// Takes up what the journal has; gives what it means to those who are connected, if anything

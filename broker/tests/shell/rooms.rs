@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::peer::{DEADLINE, Peer, TestBroker, Version, connect, connect_bytes, encode};
-use tidings_broker::RoomOptions;
+use crate::peer::{DEADLINE, Peer, TestBroker, Version, connect, connect_bytes, encode, options};
 use tidings_broker::listener::Kind;
+use tidings_broker::{Broker, RoomOptions, StartError};
 use tidings_core::codec::{Packet, Publish, PublishProperties, ReasonCode, decode};
 use tidings_core::message::QoS;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -157,6 +157,28 @@ async fn what_a_crash_left_half_done_is_completed_at_the_next_start() {
             ("room/ann&bob/member/bob", MEMBER),
         ],
     );
+}
+
+#[tokio::test]
+async fn a_broker_without_managed_rooms_does_not_open_private_ones() {
+    let broker = TestBroker::start(|_| {});
+    let stream = broker.running.connect_in_memory("test");
+    store(stream, SERVICE, &[("room/open", OF_ANN)]).await;
+    let TestBroker { running, folder } = broker;
+    running.shutdown().await.unwrap();
+
+    let broker = TestBroker::start_in(folder, |_| {});
+    let stream = broker.running.connect_in_memory("test");
+    store(stream, SERVICE, &[("room/ann&bob", DIRECT)]).await;
+    let TestBroker { running, folder } = broker;
+    running.shutdown().await.unwrap();
+
+    let started = Broker::start(options(&folder, |_| {})).map(|_| ());
+    assert!(
+        matches!(started, Err(StartError::ClosedRooms)),
+        "{started:?}"
+    );
+    drop(TestBroker::start_in(folder, managed));
 }
 
 #[tokio::test]

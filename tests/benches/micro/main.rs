@@ -10,6 +10,7 @@ mod codec;
 mod instructions;
 mod journal;
 mod matching;
+mod rooms;
 mod session;
 mod topic_rules;
 mod traffic;
@@ -28,6 +29,7 @@ fn cases() -> Vec<Case> {
     [
         codec::cases(),
         matching::cases(),
+        rooms::cases(),
         session::cases(),
         journal::cases(),
     ]
