@@ -22,7 +22,7 @@ use tracing::{error, info};
 use crate::admission::Admission;
 use crate::auth::{
     AccountBook, AccountOptions, Accounts, Authenticate, Commits, Hook, HookOptions, KeyError,
-    OpenMode, PasswordError, PasswordOptions, Passwords, TokenOptions, Tokens,
+    OpenMode, OwnedDevices, PasswordError, PasswordOptions, Passwords, TokenOptions, Tokens,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -325,6 +325,10 @@ impl Broker {
             members = rooms.clone();
             let rooms = managed.get_or_init(|| rooms);
             room_service = Some((rooms.clone(), room_options));
+        }
+        if matches!(options.auth, Auth::Accounts(..)) {
+            let (rooms, state) = (members, store.state());
+            members = Arc::new(OwnedDevices { rooms, state });
         }
         let shared = Shared {
             journal: store.journal(),

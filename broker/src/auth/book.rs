@@ -358,7 +358,12 @@ impl AccountBook {
             valid_from: now,
         };
         let change = AccountChange::Created(Box::new(record));
-        self.store(vec![(user, change)]).await
+        self.store(vec![(user, change)]).await?;
+        // A device has an owner from now on.
+        let nothing_else = Arc::from([]);
+        self.mailboxes
+            .broadcast(|| Input::AccessChanged(Arc::clone(&nothing_else)));
+        Ok(())
     }
 
     async fn remove(&self, users: Vec<Arc<str>>) -> Result<(), AccountError> {

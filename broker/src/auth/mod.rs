@@ -7,6 +7,7 @@
 mod accounts;
 mod attempts;
 mod book;
+mod devices;
 mod hook;
 mod jwt;
 mod open;
@@ -27,6 +28,7 @@ pub use accounts::{Accounts, Options as AccountOptions};
 pub use attempts::{Attempts, Limit};
 pub(crate) use book::Commits;
 pub use book::{AccountBook, AccountError, AccountInfo};
+pub(crate) use devices::OwnedDevices;
 pub use hook::{Hook, Options as HookOptions};
 pub use jwt::{KeyError, Options as TokenOptions, Tokens};
 pub use open::OpenMode;

@@ -217,6 +217,22 @@ fn people_and_devices_are_managed_with_and_without_a_broker() {
         );
     }
 
+    let command = [
+        "-V",
+        "5",
+        "-t",
+        "device/thermo/command/on",
+        "-q",
+        "1",
+        "-m",
+        "1",
+    ];
+    let output = broker.mosquitto("mosquitto_pub", "bob", "bob's secret", &command);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "its owner");
+    let output = broker.mosquitto("mosquitto_pub", "alice", "alice's secret", &command);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("Not authorized"), "{error}");
+
     done(folder, &["device", "revoke", "thermo"], "");
     let output = broker.mosquitto("mosquitto_pub", "thermo", token, &measure);
     assert!(!output.status.success());

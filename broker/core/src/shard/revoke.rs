@@ -37,6 +37,8 @@ impl Shard {
             forget,
             offline,
         } = revocation;
+        // An owner may have gone with its device, or a device with its owner.
+        self.forget_access();
         let connected: Vec<ConnId> = self
             .sessions
             .iter()
