@@ -4,6 +4,10 @@ use std::collections::VecDeque;
 
 /// See the module. Not empty means boxed.
 #[derive(Debug)]
+#[expect(
+    clippy::box_collection,
+    reason = "one pointer instead of four words, for each idle connection"
+)]
 pub(crate) struct RareQueue<T>(Option<Box<VecDeque<T>>>);
 
 impl<T> RareQueue<T> {
