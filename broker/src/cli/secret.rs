@@ -23,10 +23,11 @@ pub(super) fn new_password(user: &str) -> anyhow::Result<String> {
 
 fn prompt(question: &str) -> anyhow::Result<String> {
     let mut terminal = io::stderr();
-    write!(terminal, "{question}")?;
-    terminal.flush()?;
     let line = {
+        // First, so that whoever answers fast is neither seen nor cut off.
         let _quiet = NoEcho::begin()?;
+        write!(terminal, "{question}")?;
+        terminal.flush()?;
         read_line()
     };
     writeln!(terminal)?;
