@@ -20,7 +20,7 @@ p,li{color:var(--soft)}.scroll{overflow-x:auto}\
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;white-space:nowrap}\
 caption{text-align:left;color:var(--soft);padding-bottom:.3rem}\
 th,td{padding:.2rem .7rem;text-align:right;border-bottom:1px solid var(--line)}th[scope=row],.words{text-align:left}\
-.bad{color:var(--bad);font-weight:600}.good{color:var(--good)}\
+td.words{white-space:normal}.bad{color:var(--bad);font-weight:600}.good{color:var(--good)}\
 .plots{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:.5rem 0;flex:1 1 22rem;max-width:32rem}figcaption{color:var(--soft)}\
 svg{width:100%;font:12px system-ui,sans-serif;fill:var(--ink)}.ours{fill:var(--ours)}.theirs{fill:var(--theirs)}\
 a{color:var(--ours)}";

@@ -26,6 +26,7 @@ pub fn json(comparison: &Comparison, conditions: &Conditions, checks: &[Check]) 
             "system": machine.system,
             "memory_bytes": machine.memory_bytes,
             "filesystem": machine.filesystem,
+            "load": machine.load,
             "sync_us": machine.sync_micros,
         },
         "brokers": comparison.brokers.iter().map(|broker| value!({

@@ -17,6 +17,8 @@ pub struct Machine {
     pub system: String,
     /// Memory of the machine.
     pub memory_bytes: Option<u64>,
+    /// Programs that wanted to run in the minute before: above 1 others disturbed the figures.
+    pub load: Option<f64>,
     /// How long a sync takes, in microseconds.
     pub sync_micros: Option<f64>,
     /// File system of the brokers' data.
@@ -39,6 +41,10 @@ impl Machine {
             memory_bytes: after_colon(&read("/proc/meminfo"), "MemTotal")
                 .and_then(|text| text.split(' ').next()?.parse::<u64>().ok())
                 .map(|kibibytes| kibibytes * 1024),
+            load: read("/proc/loadavg")
+                .split(' ')
+                .next()
+                .and_then(|load| load.parse().ok()),
             sync_micros: sync_time::in_micros(directory),
             filesystem: filesystem(directory, &read("/proc/mounts"))
                 .unwrap_or_else(|| "unknown file system".to_owned()),
@@ -53,8 +59,11 @@ impl Machine {
         let sync = self.sync_micros.map_or(String::new(), |micros| {
             format!(", a sync takes {micros:.0} us")
         });
+        let load = self.load.map_or(String::new(), |load| {
+            format!(", load {load:.1} before the first run")
+        });
         format!(
-            "{}, {} cores{memory}, {}, {}{sync}",
+            "{}, {} cores{memory}, {}, {}{sync}{load}",
             self.processor, self.cores, self.system, self.filesystem
         )
     }

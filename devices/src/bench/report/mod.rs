@@ -169,6 +169,7 @@ pub(super) mod tests {
                 cores: 2,
                 system: "Linux 6.1".to_owned(),
                 memory_bytes: Some(8 << 30),
+                load: Some(0.1),
                 sync_micros: Some(200.0),
                 filesystem: "ext4".to_owned(),
             },
