@@ -46,6 +46,8 @@ pub struct Options {
 pub struct RowResult {
     /// What was run.
     pub row: Row,
+    /// Broker and generator had cores of their own.
+    pub cores_apart: bool,
     /// By broker, in the order of the comparison's brokers.
     pub runs: Vec<Option<Runs>>,
 }
@@ -99,6 +101,7 @@ pub fn run(
         rows: rows
             .into_iter()
             .map(|row| RowResult {
+                cores_apart: cores_for(&row, options).are_apart(),
                 row,
                 runs: vec![None; brokers.len()],
             })
@@ -223,7 +226,7 @@ fn in_directory(
     if let Some(sync_micros) = sync_micros {
         add_sync_limit(&mut outcome, row, sync_micros);
     }
-    if options.pin && row.broker_cores > 1 && !cores.broker.len().eq(&row.broker_cores) {
+    if row.broker_cores > 1 && !cores_for(row, options).are_apart() {
         outcome.remarks.push(
             "too few cores: broker and generator shared them, so this is no measure of scaling"
                 .to_owned(),
@@ -241,7 +244,7 @@ fn add_sync_limit(outcome: &mut Outcome, row: &Row, sync_micros: f64) {
     let Shape::Durable { publishers, .. } = row.scenario.shape else {
         return;
     };
-    outcome.add_figure("us per sync", sync_micros);
+    outcome.add_figure("microseconds of a sync", sync_micros);
     let limit = f64::from(publishers) * f64::from(row.scenario.window) / (2.0 * sync_micros / 1e6);
     if let Some(rate) = Measure::Acknowledged.of(outcome).filter(|_| limit > 0.0) {
         outcome.add_figure(FRACTION_OF_SYNC_LIMIT, rate / limit);
@@ -315,6 +318,7 @@ mod tests {
         let too_long = Err(format!("{TOO_LONG} 3s and was killed"));
         let result = RowResult {
             row: Row::new(scenario),
+            cores_apart: false,
             runs: vec![
                 Some(Runs(vec![too_long])),
                 Some(Runs(vec![Err("refused".to_owned())])),

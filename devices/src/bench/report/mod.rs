@@ -149,6 +149,7 @@ pub(super) mod tests {
         Comparison {
             brokers: vec![ours, theirs],
             rows: vec![RowResult {
+                cores_apart: true,
                 row: Row::new(Scenario::by_name(scenario).expect("a scenario")),
                 runs: vec![
                     Some(Runs(vec![run(2_000_000, 500, 0), run(2_000_000, 500, 0)])),

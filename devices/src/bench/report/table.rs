@@ -155,7 +155,10 @@ pub(super) fn figures(
     let named = |name: &str| {
         let measure = Measure::Figure(name.to_owned().into());
         let value = number(runs.figure(&measure)?);
-        let ratio = ratio_to(comparison, row, (broker, runs), &measure);
+        // Of rates and of what each costs; a ratio of other figures says nothing.
+        let ratio = (name.contains("/s") || name.contains(" per "))
+            .then(|| ratio_to(comparison, row, (broker, runs), &measure))
+            .flatten();
         let ratio = ratio.map_or(String::new(), |ratio| format!(" (x {})", number(ratio)));
         Some(format!("{name} {value}{ratio}"))
     };

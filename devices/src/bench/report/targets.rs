@@ -257,6 +257,10 @@ fn nothing_is_lost(comparison: &Comparison) -> Check {
 impl Target {
     fn value(&self, comparison: &Comparison) -> Option<f64> {
         let row = comparison.row(self.scenario)?;
+        if row.row.broker_cores > 1 && !row.cores_apart {
+            // The load took its share of the broker's cores: that says nothing about scaling.
+            return None;
+        }
         let ours = comparison.runs(row, OURS)?;
         let measure = (self.measure)();
         match self.against {
@@ -382,6 +386,24 @@ mod tests {
         assert_eq!(verdict("CPU per message"), Some(Verdict::Open));
         let last = checks.last().expect("checks");
         assert_eq!((last.value, last.verdict), (Some(0.0), Verdict::Met));
+    }
+
+    #[test]
+    fn scaling_is_open_where_broker_and_generator_shared_their_cores() {
+        let mut comparison = made_up("rooms-qos1-64B-w1-tcp");
+        let mut on_two = comparison.rows[0].clone();
+        on_two.row.broker_cores = 2;
+        comparison.rows.push(on_two);
+        let verdict = |comparison: &Comparison| {
+            let checks = check(comparison);
+            let mut scaling = checks.iter().filter(|c| c.scenario.ends_with("-2cores"));
+            scaling
+                .find(|c| c.scenario.starts_with("rooms"))
+                .map(|c| c.verdict)
+        };
+        assert_eq!(verdict(&comparison), Some(Verdict::Missed));
+        comparison.rows[1].cores_apart = false;
+        assert_eq!(verdict(&comparison), Some(Verdict::Open));
     }
 
     #[test]
