@@ -7,6 +7,9 @@
 mod contract;
 pub mod memory;
 mod page;
+mod pipeline;
 pub mod retention;
 pub mod segments;
+#[cfg(test)]
+mod slow_fs;
 pub mod thread;

@@ -1,7 +1,8 @@
 //! The thread that writes the journal: everything that arrived while the last batch was written
 //! becomes the next one.
 //!
-//! Invariants: batches reach the sink in order, each once, after it is as durable as configured;
+//! Invariants: batches reach the sink in order, each once, after it and all before it are as durable
+//! as configured;
 //! after a failure the sink hears so once, and nothing after it. Handing over never blocks: who
 //! hands over looks at [`JournalHandle::queued_bytes`] and stops reading from its clients in time.
 //! Work that may wait (preparing and sealing segments, trimming) has threads of its own. What the
@@ -17,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use tidings_core::journal::{Append, Batch, ReadError, Record};
 
+use super::pipeline::{DEPTH, Done, Pace, Syncers};
 use super::retention::Retention;
-use super::segments::{self, Chore, JournalError, SegmentJournal, TrimReport, Writer};
+use super::segments::{self, Chore, JournalError, SegmentJournal, TrimReport, Writer, Written};
 
 /// What an append weighs besides its topic and payload, roughly.
 const APPEND_BYTES: usize = 128;
@@ -94,6 +96,8 @@ struct Mailbox {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Handover>,
+    /// Syncs that are done, by number.
+    synced: Vec<(u64, io::Result<()>)>,
     /// The thread sleeps and wants to be woken.
     asleep: bool,
     stopping: bool,
@@ -109,6 +113,8 @@ struct Handover {
 
 enum Next {
     Work(Vec<Append>, usize),
+    /// Syncs beside this thread are done.
+    Synced(Vec<(u64, io::Result<()>)>),
     /// Time for a sync.
     Tick,
     Stop,
@@ -146,12 +152,18 @@ impl JournalThread {
             "journal-trim",
             Box::new(move || trim_all(&trimmed, &to_trim)),
         )?;
+        let reply = mailbox.clone();
+        let done: Done = Arc::new(move |number, result| reply.synced(number, result));
         let worker = Worker {
             writer,
             options,
             sink,
             mailbox: mailbox.clone(),
             chores,
+            syncers: Some(Syncers::start(&done)?),
+            pace: Pace::default(),
+            under_way: VecDeque::new(),
+            last_number: 0,
         };
         spawn("journal", Box::new(move || worker.run()))?;
         Ok(JournalHandle {
@@ -247,15 +259,32 @@ impl Mailbox {
         lock(&self.queue)
     }
 
-    /// Waits for work, at most until `deadline`.
-    fn next(&self, max_bytes: usize, deadline: Option<Instant>) -> Next {
+    fn synced(&self, number: u64, result: io::Result<()>) {
+        let mut queue = self.queue();
+        queue.synced.push((number, result));
+        if std::mem::take(&mut queue.asleep) {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Waits for work, if more `may_begin`, or for the syncs `under_way`, at most until `deadline`.
+    fn next(
+        &self,
+        max_bytes: usize,
+        deadline: Option<Instant>,
+        may_begin: bool,
+        under_way: bool,
+    ) -> Next {
         let mut queue = self.queue();
         loop {
-            if !queue.waiting.is_empty() {
+            if !queue.synced.is_empty() {
+                return Next::Synced(std::mem::take(&mut queue.synced));
+            }
+            if may_begin && !queue.waiting.is_empty() {
                 let (appends, bytes) = queue.gather(max_bytes);
                 return Next::Work(appends, bytes);
             }
-            if queue.stopping {
+            if queue.stopping && !under_way {
                 queue.closed = true;
                 return Next::Stop;
             }
@@ -309,12 +338,30 @@ struct Worker {
     sink: Sink,
     mailbox: Arc<Mailbox>,
     chores: Sender<Chore>,
+    syncers: Option<Syncers>,
+    pace: Pace,
+    /// Batches that were written, oldest first.
+    under_way: VecDeque<UnderWay>,
+    last_number: u64,
+}
+
+/// A batch whose sync was begun beside this thread.
+struct UnderWay {
+    number: u64,
+    written: Written,
+    bytes: usize,
+    began: Instant,
+    /// What the disk said.
+    synced: Option<io::Result<()>>,
 }
 
 impl Drop for Worker {
     /// Also if the sink panicked: then nothing may pile up in the mailbox.
     fn drop(&mut self) {
         self.mailbox.close();
+        if let Some(syncers) = self.syncers.take() {
+            syncers.stop();
+        }
     }
 }
 
@@ -333,9 +380,17 @@ impl Worker {
     fn work(&mut self) -> Result<(), JournalError> {
         let mut sync_at = None;
         loop {
-            match self.mailbox.next(self.options.batch_max_bytes, sync_at) {
+            let under_way = self.under_way.len();
+            let may_begin =
+                under_way == 0 || (under_way < DEPTH && !self.writer.is_at_end_of_segment());
+            let max_bytes = self.options.batch_max_bytes;
+            match self
+                .mailbox
+                .next(max_bytes, sync_at, may_begin, under_way > 0)
+            {
+                Next::Synced(synced) => self.finish_synced(synced)?,
                 Next::Work(appends, bytes) => {
-                    self.commit(appends, bytes)?;
+                    self.begin(appends, bytes)?;
                     if let Durability::Interval(interval) = self.options.durability {
                         sync_at.get_or_insert_with(|| Instant::now() + interval);
                     }
@@ -354,8 +409,57 @@ impl Worker {
         }
     }
 
-    fn commit(&mut self, appends: Vec<Append>, bytes: usize) -> Result<(), JournalError> {
-        let batch = self.writer.commit(appends)?;
+    /// Commits a batch, or only begins it if the disk is slow.
+    fn begin(&mut self, appends: Vec<Append>, bytes: usize) -> Result<(), JournalError> {
+        let syncs = self.options.durability == Durability::Fsync;
+        if !syncs {
+            let batch = self.writer.commit(appends)?;
+            self.came_back(batch, bytes);
+            return Ok(());
+        }
+        let written = self.writer.begin(appends)?;
+        let began = Instant::now();
+        if let Some(syncers) = &self.syncers
+            && (self.pace.is_slow() || !self.under_way.is_empty())
+        {
+            self.last_number += 1;
+            syncers.begin(self.last_number, written.sync_later());
+            self.under_way.push_back(UnderWay {
+                number: self.last_number,
+                written,
+                bytes,
+                began,
+                synced: None,
+            });
+            return Ok(());
+        }
+        let synced = written.sync();
+        self.pace.took(began.elapsed());
+        let batch = self.writer.finish(written, synced)?;
+        self.came_back(batch, bytes);
+        Ok(())
+    }
+
+    /// Hands on what is durable, in order: a batch waits for those before it.
+    fn finish_synced(&mut self, synced: Vec<(u64, io::Result<()>)>) -> Result<(), JournalError> {
+        for (number, result) in synced {
+            if let Some(one) = self.under_way.iter_mut().find(|one| one.number == number) {
+                self.pace.took(one.began.elapsed());
+                one.synced = Some(result);
+            }
+        }
+        while let Some(oldest) = self.under_way.pop_front() {
+            let Some(result) = oldest.synced else {
+                self.under_way.push_front(oldest);
+                return Ok(());
+            };
+            let batch = self.writer.finish(oldest.written, result)?;
+            self.came_back(batch, oldest.bytes);
+        }
+        Ok(())
+    }
+
+    fn came_back(&mut self, batch: Arc<Batch>, bytes: usize) {
         self.mailbox
             .queued_bytes
             .fetch_sub(bytes, Ordering::Relaxed);
@@ -364,7 +468,6 @@ impl Worker {
             .entries
             .fetch_add(batch.entries.len() as u64, Ordering::Relaxed);
         (self.sink)(Commit::Batch(batch));
-        Ok(())
     }
 }
 

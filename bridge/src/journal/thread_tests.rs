@@ -8,26 +8,95 @@ use tidings_core::rules::Keep;
 
 use super::*;
 use crate::journal::contract::{filters, message, payloads};
+use crate::journal::segments::fs::Fs;
 use crate::journal::segments::sim_fs::{Fault, SimFs};
+use crate::journal::slow_fs::SlowFs;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn writer(fs: &SimFs) -> Writer {
+    writer_on(Arc::new(fs.clone()), 16 * 1024)
+}
+
+fn writer_on(fs: Arc<dyn Fs>, segment_bytes: u64) -> Writer {
     let options = segments::Options {
-        segment_bytes: 16 * 1024,
+        segment_bytes,
         ..segments::Options::new(Epoch(1))
     };
-    let opened = Writer::open(Arc::new(fs.clone()), options, Box::new(|_| Seq(0)));
+    let opened = Writer::open(fs, options, Box::new(|_| Seq(0)));
     opened.expect("an empty directory can be opened").0
 }
 
 fn start(fs: &SimFs, options: Options) -> (JournalHandle, Receiver<Commit>) {
+    spawn(writer(fs), options)
+}
+
+fn spawn(writer: Writer, options: Options) -> (JournalHandle, Receiver<Commit>) {
     let (sender, commits) = channel();
     let sink = Box::new(move |commit| {
         let _ = sender.send(commit);
     });
-    let handle = JournalThread::spawn(writer(fs), options, sink).expect("threads can be started");
+    let handle = JournalThread::spawn(writer, options, sink).expect("threads can be started");
     (handle, commits)
+}
+
+/// Hands over single messages so that batches form while syncs run.
+fn append_steadily(handle: &JournalHandle, count: u64) {
+    for n in 0..count {
+        handle.append(vec![message("t", &n.to_string())]);
+        if n % 4 == 0 {
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    }
+}
+
+#[test]
+fn on_a_slow_disk_two_syncs_run_at_once_and_batches_still_come_back_in_order() {
+    let fs = SimFs::new(6);
+    let slow = SlowFs::new(fs.clone());
+    // One segment, so that nobody but the writer syncs.
+    let writer_on_slow = writer_on(Arc::new(slow.clone()), 1024 * 1024);
+    slow.most.store(0, Ordering::SeqCst);
+    let (handle, commits) = spawn(writer_on_slow, Options::default());
+    append_steadily(&handle, 800);
+    await_entries(&commits, 800);
+    handle.stop();
+    assert_eq!(handle.queued_bytes(), 0);
+    assert_eq!(slow.most.load(Ordering::SeqCst), DEPTH);
+    fs.crash_hard();
+    let writer = writer(&fs);
+    let journal = writer.journal();
+    let page = journal.read(&filters(&["t"]), Offset(0), Offset(800), usize::MAX);
+    let expected: Vec<_> = (0..800).map(|n| n.to_string()).collect();
+    assert_eq!(payloads(&page.expect("readable")), expected);
+}
+
+#[test]
+fn when_one_of_two_syncs_fails_nothing_after_it_comes_back() {
+    for skip in [0, 1, 2, 7] {
+        let fs = SimFs::new(7 + skip);
+        let slow = SlowFs::new(fs.clone());
+        let (handle, commits) = spawn(writer_on(Arc::new(slow), 16 * 1024), Options::default());
+        append_steadily(&handle, 100);
+        await_entries(&commits, 100);
+        fs.inject(Fault::Sync, skip);
+        append_steadily(&handle, 200);
+        let mut end = handle.journal().end().0;
+        let told = loop {
+            match commits.recv_timeout(DEADLINE).expect("it is told") {
+                Commit::Batch(batch) => end = end.max(batch.end().map_or(0, |end| end.0)),
+                Commit::Poisoned(cause) => break cause,
+            }
+        };
+        handle.stop();
+        assert!(!told.is_empty());
+        assert_eq!(
+            commits.recv_timeout(DEADLINE),
+            Err(RecvTimeoutError::Disconnected)
+        );
+        assert_eq!(handle.journal().end(), Offset(end), "skip {skip}");
+        assert!(end < 300, "something was refused");
+    }
 }
 
 /// Waits until `count` entries came back; their payloads' offsets must be dense.

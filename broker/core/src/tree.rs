@@ -43,8 +43,8 @@ const KEPT_WHEN_EMPTY: usize = 1024;
 pub struct SubscriptionTree<T> {
     nodes: Vec<NodeEntry<T>>,
     free_nodes: Vec<Node>,
-    edges: HashMap<Edge, Node, EdgeHash>,
-    symbols: HashMap<Box<str>, Interned>,
+    edges: HashMap<Edge, Node, KeyedHash>,
+    symbols: HashMap<Box<str>, Interned, KeyedHash>,
     free_symbols: Vec<Symbol>,
     next_symbol: Symbol,
     name_bytes: usize,
@@ -81,8 +81,8 @@ impl<T> Default for SubscriptionTree<T> {
         Self {
             nodes: vec![NodeEntry::default()],
             free_nodes: Vec::new(),
-            edges: HashMap::with_hasher(EdgeHash::new()),
-            symbols: HashMap::new(),
+            edges: HashMap::with_hasher(KeyedHash::new()),
+            symbols: HashMap::with_hasher(KeyedHash::new()),
             free_symbols: Vec::new(),
             next_symbol: 0,
             name_bytes: 0,
@@ -321,7 +321,7 @@ impl<'a> Levels<'a> {
         }
     }
 
-    fn symbol(&mut self, depth: usize, names: &HashMap<Box<str>, Interned>) -> Symbol {
+    fn symbol(&mut self, depth: usize, names: &HashMap<Box<str>, Interned, KeyedHash>) -> Symbol {
         while self.looked_up <= depth {
             let level = self.rest.next();
             self.symbols[self.looked_up] = match level {
@@ -421,46 +421,61 @@ impl std::hash::Hash for Edge {
     }
 }
 
-/// Hashes an [`Edge`] with one multiplication. Clients choose filters, and so edges: the secret
-/// keeps them from choosing edges that collide.
+/// Hashes an [`Edge`] with one multiplication, and a level name with one for each eight bytes.
+/// Clients choose filters, and so edges and names: the secrets keep them from choosing some that
+/// collide.
 #[derive(Clone, Debug)]
-struct EdgeHash {
+struct KeyedHash {
     secret: u64,
+    /// Odd.
+    factor: u64,
 }
 
-impl EdgeHash {
+impl KeyedHash {
     fn new() -> Self {
+        let random = RandomState::new();
         Self {
-            secret: RandomState::new().hash_one(ROOT),
+            secret: random.hash_one(ROOT),
+            factor: random.hash_one(END) | 1,
         }
     }
 }
 
-impl BuildHasher for EdgeHash {
-    type Hasher = EdgeHasher;
+impl BuildHasher for KeyedHash {
+    type Hasher = KeyedHasher;
 
-    fn build_hasher(&self) -> EdgeHasher {
-        EdgeHasher(self.secret)
+    fn build_hasher(&self) -> KeyedHasher {
+        KeyedHasher {
+            state: self.secret,
+            factor: self.factor,
+        }
     }
 }
 
-struct EdgeHasher(u64);
+struct KeyedHasher {
+    state: u64,
+    factor: u64,
+}
 
-impl Hasher for EdgeHasher {
-    fn write_u64(&mut self, edge: u64) {
-        // Odd, with its bits well spread: 2^64 divided by the golden ratio.
-        const SPREAD: u128 = 0x9E37_79B9_7F4A_7C15;
-        let product = u128::from(edge ^ self.0) * SPREAD;
-        self.0 = (product as u64) ^ ((product >> 64) as u64);
+impl Hasher for KeyedHasher {
+    fn write_u64(&mut self, word: u64) {
+        let product = u128::from(word ^ self.state) * u128::from(self.factor);
+        self.state = (product as u64) ^ ((product >> 64) as u64);
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.write_u64(u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            self.write_u64(u64::from_le_bytes(last));
         }
     }
 
     fn finish(&self) -> u64 {
-        self.0
+        self.state
     }
 }

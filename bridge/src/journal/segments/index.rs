@@ -66,13 +66,20 @@ struct Names {
     names: Vec<Arc<str>>,
     entries: Vec<Vec<u32>>,
     text_bytes: usize,
+    /// The last one added: publishers repeat their topic, with the same text in memory.
+    last: Option<(Arc<str>, u32)>,
 }
 
 impl Names {
     fn add(&mut self, name: &Arc<str>, entry: u32) -> u32 {
-        let number = match self.numbers.get(name) {
-            Some(number) => *number,
-            None => self.new_name(name),
+        let number = match &self.last {
+            Some((last, number)) if Arc::ptr_eq(last, name) => *number,
+            _ => {
+                let known = self.numbers.get(name).copied();
+                let number = known.unwrap_or_else(|| self.new_name(name));
+                self.last = Some((name.clone(), number));
+                number
+            }
         };
         // The number was made together with its list.
         if let Some(entries) = self.entries.get_mut(number as usize) {

@@ -37,5 +37,5 @@ pub use reader::SegmentJournal;
 pub use trim::TrimReport;
 pub use writer::{
     Chore, Durability, HeadLookup, JournalError, Options, ResealChore, SealChore, SpareChore,
-    Writer,
+    Writer, Written,
 };

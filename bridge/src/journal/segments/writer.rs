@@ -1,7 +1,9 @@
 //! The writing side: one batch, one frame, one write, one sync.
 //!
-//! Invariants: offsets are dense; a batch is shown to readers only after it is as durable as
-//! [`Durability`] says; after the first failure of the disk nothing is written nor shown any more.
+//! Invariants: offsets are dense; a batch is shown to readers only after it and everything before
+//! it are as durable as [`Durability`] says; after the first failure of the disk nothing is written
+//! nor shown any more. A batch may be written while the one before it is synced
+//! ([`Writer::begin`], [`Writer::finish`]); a segment ends only when nothing is under way.
 //! There are no threads here: the work that need not hold up a batch is handed out as [`Chore`]s,
 //! and is made good for if nobody does it. Where appends come from is none of its business.
 
@@ -24,6 +26,9 @@ use super::record::PublishedHead;
 const HEADS_CACHED: usize = 64 * 1024;
 /// What the buffer may keep after a batch: more than an ordinary batch has.
 const BUFFER_KEPT_BYTES: usize = 4 * 1024 * 1024;
+
+/// The last part of a segment, in which batches are written one by one.
+const END_OF_SEGMENT_PART: u64 = 16;
 
 /// When a batch comes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +95,8 @@ pub struct Writer {
     frame: FrameBuilder,
     segment: Segment,
     next: Offset,
+    /// Batches that were begun and not finished.
+    under_way: usize,
     /// Batches came back that are not durable.
     unsynced: bool,
     poisoned: Option<String>,
@@ -97,6 +104,33 @@ pub struct Writer {
     spare: Arc<Mutex<Spare>>,
     spares_made: u64,
     _lock: Box<dyn Send + Sync>,
+}
+
+/// A batch that was written and is not durable yet.
+pub struct Written {
+    batch: Batch,
+    places: Vec<Place>,
+    /// Position of its frame.
+    at: u64,
+    /// Position after its frame.
+    end: u64,
+    file: Arc<dyn FsFile>,
+}
+
+impl Written {
+    /// Makes it durable. May take long; any thread may do it.
+    ///
+    /// # Errors
+    /// What the disk says, for [`Writer::finish`].
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// As [`Written::sync`], for a thread that has nothing else of it.
+    pub fn sync_later(&self) -> impl FnOnce() -> io::Result<()> + Send + 'static {
+        let file = self.file.clone();
+        move || file.sync_data()
+    }
 }
 
 /// The segment that is written.
@@ -169,13 +203,11 @@ impl Writer {
             fs,
             options,
             journal,
-            heads: Heads {
-                lookup: heads,
-                cached: HashMap::new(),
-            },
+            heads: Heads::new(heads),
             frame: FrameBuilder::new(epoch),
             segment,
             next,
+            under_way: 0,
             unsynced: false,
             poisoned: None,
             chores: VecDeque::new(),
@@ -205,24 +237,71 @@ impl Writer {
     /// # Errors
     /// [`JournalError::Poisoned`] from the first failure on.
     pub fn commit(&mut self, appends: Vec<Append>) -> Result<Arc<Batch>, JournalError> {
-        self.check()?;
         if appends.is_empty() {
+            self.check()?;
             return Ok(Arc::default());
         }
+        let written = self.begin(appends)?;
+        let synced = match self.options.durability {
+            Durability::Fsync => written.sync(),
+            Durability::Interval => Ok(()),
+        };
+        self.finish(written, synced)
+    }
+
+    /// True when the segment ends soon: what is under way is to be finished before more begins,
+    /// or the segment becomes longer than it should.
+    pub fn is_at_end_of_segment(&self) -> bool {
+        self.segment.position + self.segment.capacity / END_OF_SEGMENT_PART > self.segment.capacity
+    }
+
+    /// Writes a batch. It is not durable, and nobody sees it, before [`Writer::finish`].
+    ///
+    /// # Errors
+    /// [`JournalError::Poisoned`] from the first failure on.
+    pub fn begin(&mut self, appends: Vec<Append>) -> Result<Written, JournalError> {
+        self.check()?;
         let first = self.next;
         let (batch, places) = self.assemble(appends);
         if self.frame.len() > MAX_FRAME_BYTES {
             let bytes = self.frame.len();
             self.next = first;
-            self.heads.cached.clear();
+            self.heads.forget();
             self.frame.shrink_to(0);
             return Err(JournalError::TooLarge { bytes });
         }
         let written = self.write();
         let at = self.or_poison(written)?;
         self.frame.shrink_to(BUFFER_KEPT_BYTES);
-        self.show(&batch, &places, at);
-        Ok(Arc::new(batch))
+        self.under_way += 1;
+        Ok(Written {
+            batch,
+            places,
+            at,
+            end: self.segment.position,
+            file: self.segment.file.clone(),
+        })
+    }
+
+    /// Shows a batch, whose [`Written::sync`] said `synced`. Batches are finished in the order in
+    /// which they were begun.
+    ///
+    /// # Errors
+    /// [`JournalError::Poisoned`] from the first failure on.
+    pub fn finish(
+        &mut self,
+        written: Written,
+        synced: io::Result<()>,
+    ) -> Result<Arc<Batch>, JournalError> {
+        self.check()?;
+        self.under_way -= 1;
+        self.or_poison(synced)?;
+        match self.options.durability {
+            Durability::Fsync => self.segment.synced = written.end,
+            Durability::Interval => self.unsynced = true,
+        }
+        self.show(&written);
+        Ok(Arc::new(written.batch))
     }
 
     /// Makes what came back durable; for [`Durability::Interval`].
@@ -291,7 +370,10 @@ impl Writer {
         for Append { shard, mut record } in appends {
             if let Record::Published(published) = &mut record {
                 let seq = match published.audience {
-                    Audience::Everyone => self.heads.next(&published.stream, &self.journal),
+                    Audience::Everyone => {
+                        let settled = self.under_way == 0;
+                        self.heads.next(&published.stream, &self.journal, settled)
+                    }
                     Audience::Only(_) => Seq(0),
                 };
                 if published.seq != seq {
@@ -311,6 +393,7 @@ impl Writer {
         let len = self.frame.len() as u64;
         if self.segment.position + len > self.segment.capacity
             && self.segment.position > HEADER_BYTES
+            && self.under_way == 0
         {
             self.roll(len)?;
         }
@@ -324,17 +407,13 @@ impl Writer {
         // Positions of a segment fit, see `MAX_FRAME_BYTES` and `roll`.
         write_whole_at(&**file, self.frame.finish(*synced as u32), at)?;
         *position += len;
-        match self.options.durability {
-            Durability::Fsync => {
-                file.sync_data()?;
-                *synced = *position;
-            }
-            Durability::Interval => self.unsynced = true,
-        }
         Ok(at)
     }
 
-    fn show(&mut self, batch: &Batch, places: &[Place], at: u64) {
+    fn show(&mut self, written: &Written) {
+        let Written {
+            batch, places, at, ..
+        } = written;
         let mut shared = self.journal.shared_mut();
         let shared = &mut *shared;
         for ((_, entry), place) in batch.entries.iter().zip(places) {
@@ -343,7 +422,7 @@ impl Writer {
                 continue;
             };
             let place = Place {
-                position: place.position + at as u32,
+                position: place.position + *at as u32,
                 len: place.len,
             };
             let (topic, stream) = (&published.message.topic, &published.stream);
@@ -353,8 +432,8 @@ impl Writer {
                 .push(entry.offset, place, topic, stream, &head_of(published));
             shared.tail.push(Some(published.clone()));
         }
-        shared.active.data_end = self.segment.position;
-        shared.end = self.next;
+        shared.active.data_end = written.end;
+        shared.end = batch.end().unwrap_or(shared.end);
     }
 
     /// Seals the segment and goes on in a new one that has room for `frame_bytes`.
@@ -541,21 +620,57 @@ impl SpareChore {
 /// The last seq of each stream.
 struct Heads {
     lookup: HeadLookup,
-    cached: HashMap<Arc<str>, Seq>,
+    places: HashMap<Arc<str>, usize>,
+    seqs: Vec<Seq>,
+    /// The last one asked for: publishers repeat their topic, with the same text in memory.
+    last: Option<(Arc<str>, usize)>,
 }
 
 impl Heads {
-    fn next(&mut self, stream: &Arc<str>, journal: &SegmentJournal) -> Seq {
-        if let Some(head) = self.cached.get_mut(stream) {
-            head.0 += 1;
-            return *head;
+    fn new(lookup: HeadLookup) -> Self {
+        Self {
+            lookup,
+            places: HashMap::new(),
+            seqs: Vec::new(),
+            last: None,
         }
-        if self.cached.len() >= HEADS_CACHED {
-            self.cached.clear();
+    }
+
+    /// The next seq of a stream. While batches are under way (`settled` is false) nothing is
+    /// forgotten: what they gave away cannot be looked up yet.
+    fn next(&mut self, stream: &Arc<str>, journal: &SegmentJournal, settled: bool) -> Seq {
+        let place = match &self.last {
+            Some((last, place)) if Arc::ptr_eq(last, stream) => *place,
+            _ => self.place_of(stream, journal, settled),
+        };
+        // A place was made together with its seq.
+        let Some(seq) = self.seqs.get_mut(place) else {
+            return Seq(0);
+        };
+        seq.0 += 1;
+        *seq
+    }
+
+    fn place_of(&mut self, stream: &Arc<str>, journal: &SegmentJournal, settled: bool) -> usize {
+        if settled && self.seqs.len() >= HEADS_CACHED && !self.places.contains_key(stream) {
+            self.forget();
         }
-        let known = journal.shared().active.index.last_seq(stream);
-        let head = Seq((self.lookup)(stream).max(known).0 + 1);
-        self.cached.insert(stream.clone(), head);
-        head
+        let place = match self.places.get(stream) {
+            Some(place) => *place,
+            None => {
+                let known = journal.shared().active.index.last_seq(stream);
+                self.seqs.push((self.lookup)(stream).max(known));
+                self.places.insert(stream.clone(), self.seqs.len() - 1);
+                self.seqs.len() - 1
+            }
+        };
+        self.last = Some((stream.clone(), place));
+        place
+    }
+
+    fn forget(&mut self) {
+        self.places.clear();
+        self.seqs.clear();
+        self.last = None;
     }
 }

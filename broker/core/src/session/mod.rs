@@ -15,6 +15,7 @@ pub(crate) mod outbox;
 mod queue;
 pub(crate) mod window;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -336,14 +337,15 @@ impl Session {
     /// Adds or replaces a subscription; gives its key and the one it replaced.
     pub fn subscribe(&mut self, new: Subscription) -> (u32, Option<Subscription>) {
         self.journal_filters = None;
-        if let Some(&key) = self.by_filter.get(&new.filter) {
-            return (key, self.subscriptions.insert(key, new));
-        }
-        let key = self.next_subscription;
-        self.next_subscription = self.next_subscription.wrapping_add(1);
-        self.by_filter.insert(new.filter.clone(), key);
-        self.subscriptions.insert(key, new);
-        (key, None)
+        let key = match self.by_filter.entry(new.filter.clone()) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(place) => {
+                let key = self.next_subscription;
+                self.next_subscription = key.wrapping_add(1);
+                *place.insert(key)
+            }
+        };
+        (key, self.subscriptions.insert(key, new))
     }
 
     pub fn find_subscription(&self, filter: &str) -> Option<(u32, &Subscription)> {
@@ -665,6 +667,7 @@ impl<'a> Metadata<'a> {
         }
     }
 
+    #[inline]
     fn as_pairs(&self) -> Vec<(&str, &str)> {
         let mut pairs = Vec::new();
         if let Some((seq, id, ts, from)) = &self.place {

@@ -51,6 +51,41 @@ fn a_torn_last_batch_is_cut_off_at_every_byte() {
     }
 }
 
+#[test]
+fn a_batch_that_was_written_while_another_was_synced_is_found_whole_or_not_at_all() {
+    for seed in 0..300 {
+        let fs = SimFs::new(seed);
+        let (mut writer, ..) = open(&fs, 4096);
+        commit_each(&mut writer, [message("a", "0"), message("b", "1")]);
+        let pair = |n| vec![message("a", n), message("b", n)];
+        let first = writer.begin(pair("2")).expect("the disk is fine");
+        if seed % 3 == 0 {
+            first.sync().expect("the disk is fine");
+        }
+        let _second = writer.begin(pair("3")).expect("the disk is fine");
+        drop(writer);
+        if seed % 2 == 0 {
+            fs.crash();
+        } else {
+            fs.crash_hard();
+        }
+        let (mut writer, journal, _) = open(&fs, 4096);
+        let least = if seed % 3 == 0 { 4 } else { 2 };
+        let end = journal.end().0;
+        assert!(
+            [2, 4, 6].contains(&end) && end >= least,
+            "seed {seed}: {end}"
+        );
+        assert_eq!(everything(&journal).len() as u64, end);
+        commit_each(&mut writer, [message("a", "after")]);
+        let seqs = journal.history("a", Seq(1), 100).expect("readable");
+        assert!(seqs.windows(2).all(|pair| match pair {
+            [one, next] => next.published.seq.0 == one.published.seq.0 + 1,
+            _ => true,
+        }));
+    }
+}
+
 struct Written {
     topic: String,
     payload: String,
