@@ -1,6 +1,9 @@
 //! Accounts: who may sign in, with which secret, and what became of it. People and devices share
 //! one space of names, because a name is a topic level: no device is ever called like a person.
 //!
+//! The name of a person who is gone stays in the book and is not given again, because messages, rooms
+//! and direct messages under that name stay too.
+//!
 //! This module owns the record and how a journal entry changes it. It does not know how secrets are
 //! made or checked, and holds none in the clear.
 
@@ -27,6 +30,8 @@ pub struct AccountRecord {
     pub created: UnixMillis,
     /// Tokens that were issued before do not count.
     pub valid_from: UnixMillis,
+    /// The person is gone; only the name is kept.
+    pub deleted: bool,
 }
 
 /// What an account proves itself with, as it is stored.
@@ -70,18 +75,18 @@ pub enum AccountChange {
         /// As in [`AccountRecord::valid_from`].
         before: UnixMillis,
     },
-    /// It is gone.
+    /// It is gone: of a person the name stays, of a device nothing.
     Deleted,
 }
 
 /// Applies `change` to the record of an account. Changes other than `Created` of an account that is
-/// not there are ignored: they are older than its end.
+/// not there, or gone, are ignored: they are older than its end.
 pub fn apply_account_change(record: &mut Option<AccountRecord>, change: &AccountChange) {
     if let AccountChange::Created(new) = change {
         *record = Some((**new).clone());
         return;
     }
-    let Some(account) = record else {
+    let Some(account) = record.as_mut().filter(|account| !account.deleted) else {
         return;
     };
     match change {
@@ -93,6 +98,12 @@ pub fn apply_account_change(record: &mut Option<AccountRecord>, change: &Account
         AccountChange::TokensRevoked { before } => {
             account.valid_from = account.valid_from.max(*before);
         }
-        AccountChange::Deleted => *record = None,
+        AccountChange::Deleted if account.owner.is_some() => *record = None,
+        AccountChange::Deleted => {
+            account.secret = Secret::None;
+            account.enabled = false;
+            account.roles.clear();
+            account.deleted = true;
+        }
     }
 }

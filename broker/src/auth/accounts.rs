@@ -94,6 +94,7 @@ impl Accounts {
         let secret = credentials.password.unwrap_or_default();
         if let Some(hook) = &self.hook
             && self.book.find(user).is_none()
+            && !self.book.is_gone(user)
         {
             let (now_ms, _) = self.book.now_ms();
             let (client_id, address) = (credentials.client_id, credentials.address);
@@ -123,6 +124,9 @@ impl Accounts {
         check_user_name(&claims.user).map_err(|_| Denied::Credentials)?;
         if user.is_some_and(|user| user != claims.user) {
             return Err(Denied::Credentials);
+        }
+        if self.book.is_gone(&claims.user) {
+            return Err(Denied::NotAuthorized);
         }
         let account = self.book.find(&claims.user);
         if let Some(account) = &account {
@@ -165,7 +169,7 @@ impl Authenticate for Accounts {
         }
         match self.book.find(&admitted.identity.user) {
             Some(account) => self.book.is_enabled(&account),
-            None => !admitted.has_account,
+            None => !admitted.has_account && !self.book.is_gone(&admitted.identity.user),
         }
     }
 }

@@ -41,6 +41,11 @@ pub enum AccountError {
     /// The name is taken.
     #[error("there is already an account \"{0}\"")]
     Exists(Arc<str>),
+    /// The name was somebody's who is gone.
+    #[error(
+        "\"{0}\" was deleted; the name is not given again, because what was sent under it stays"
+    )]
+    Deleted(Arc<str>),
     /// There is no such person.
     #[error("there is no user \"{0}\"")]
     NoUser(Arc<str>),
@@ -165,7 +170,14 @@ impl AccountBook {
 
     /// The account of a user or device.
     pub fn find(&self, user: &str) -> Option<AccountRecord> {
-        self.state.account(user)
+        self.state.account(user).filter(|account| !account.deleted)
+    }
+
+    /// Whether the name was a person's who is gone: nobody has it any more.
+    pub(super) fn is_gone(&self, user: &str) -> bool {
+        self.state
+            .account(user)
+            .is_some_and(|account| account.deleted)
     }
 
     /// Whether the account may sign in now: it and, of a device, its owner are enabled.
@@ -178,7 +190,7 @@ impl AccountBook {
     pub fn list(&self, devices: bool) -> Vec<AccountInfo> {
         let mut found = Vec::new();
         self.state.for_each_account(&mut |user, record| {
-            if record.owner.is_some() == devices {
+            if record.owner.is_some() == devices && !record.deleted {
                 found.push(AccountInfo {
                     user: user.clone(),
                     record: record.clone(),
@@ -300,7 +312,7 @@ impl AccountBook {
     }
 
     /// Removes a person and their devices, with all sessions and what waits for them. What they
-    /// published stays.
+    /// published stays, and so nobody gets the name again.
     ///
     /// # Errors
     /// There is no such person.
@@ -345,8 +357,10 @@ impl AccountBook {
         roles: Vec<Arc<str>>,
     ) -> Result<(), AccountError> {
         let _alone = self.one_at_a_time.lock().await;
-        if self.find(&user).is_some() {
-            return Err(AccountError::Exists(user));
+        match self.state.account(&user) {
+            Some(account) if account.deleted => return Err(AccountError::Deleted(user)),
+            Some(_) => return Err(AccountError::Exists(user)),
+            None => {}
         }
         let now = self.clock.now().unix_ms;
         let record = AccountRecord {
@@ -356,6 +370,7 @@ impl AccountBook {
             roles,
             created: now,
             valid_from: now,
+            deleted: false,
         };
         let change = AccountChange::Created(Box::new(record));
         self.store(vec![(user, change)]).await?;

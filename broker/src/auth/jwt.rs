@@ -549,6 +549,58 @@ mod tests {
         }
     }
 
+    /// Answers one request after the other with a status and a body.
+    fn answering(answers: Vec<(u16, String)>) -> String {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = Vec::new();
+                let mut part = [0; 1024];
+                while !request.ends_with(b"\r\n\r\n") {
+                    let read = stream.read(&mut part).unwrap();
+                    request.extend_from_slice(&part[..read]);
+                }
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n");
+                write!(stream, "{head}Connection: close\r\n\r\n{body}").unwrap();
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn keys_are_fetched_and_stay_when_their_address_does_not_answer_as_it_should() {
+        let key = EncodingKey::from_ec_pem(ES_PRIVATE.as_bytes()).unwrap();
+        let token = sign(Algorithm::ES256, &key, &alice());
+        let public = Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap();
+        let set = serde_json::to_string(&JwkSet { keys: vec![public] }).unwrap();
+        // {"k": SECRET}: whoever sees the answer could sign.
+        let secret = json!({ "keys": [{ "kty": "oct", "k": "YSBzaGFyZWQgc2VjcmV0IHRoYXQgaGFzIDMyIGJ5dGVzIGFuZCBtb3Jl" }]});
+        let other = EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()).unwrap();
+        let other = Jwk::from_encoding_key(&other, Algorithm::EdDSA).unwrap();
+        let other = serde_json::to_string(&JwkSet { keys: vec![other] }).unwrap();
+        let url = answering(vec![
+            (200, set),
+            (500, String::new()),
+            (200, "no key set".to_owned()),
+            (200, secret.to_string()),
+            (200, other),
+        ]);
+        let tokens = with_keys(&[], |options| options.jwks_url = Some(url)).unwrap();
+        assert_eq!(tokens.verify(&token), None);
+        for answer in 0..4 {
+            tokens.refresh();
+            assert!(tokens.verify(&token).is_some(), "after answer {answer}");
+            assert_eq!(tokens.verify(&hs(&alice())), None);
+        }
+        // The key was withdrawn.
+        tokens.refresh();
+        assert_eq!(tokens.verify(&token), None);
+    }
+
     #[test]
     fn files_that_are_no_keys_are_refused_by_name() {
         for wrong in [

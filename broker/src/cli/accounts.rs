@@ -72,7 +72,8 @@ enum UserCommand {
         /// The name
         user: String,
     },
-    /// Remove a person, their devices and their sessions; what they published stays
+    /// Remove a person, their devices and their sessions; what they published stays, and nobody gets
+    /// the name again
     Delete {
         /// The name
         user: String,

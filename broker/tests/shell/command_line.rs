@@ -275,6 +275,8 @@ fn people_and_devices_are_managed_with_and_without_a_broker() {
     assert_eq!(list, "alice  enabled, admin\n");
     let gone = refused(folder, &["user", "enable", "bob"], "");
     assert!(gone.contains("there is no user \"bob\""), "{gone}");
+    let again = refused(folder, &["user", "add", "bob"], "bob's third secret\n");
+    assert!(again.contains("the name is not given again"), "{again}");
 }
 
 #[test]

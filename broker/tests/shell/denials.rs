@@ -431,24 +431,42 @@ fn accounts_survive_a_restart() {
 }
 
 #[test]
-fn a_deleted_person_leaves_no_session_to_whoever_gets_the_name_next() {
-    let backend = Backend::passwords();
+fn the_name_of_a_deleted_person_is_not_given_again() {
+    let backend = Backend::tokens();
     let book = backend.broker.running.accounts();
-    let connect_as = |password: &str| {
+    block_on(book.add_user("bob", Some("bob's password".to_owned()), &[])).unwrap();
+    block_on(book.delete("bob")).unwrap();
+    let again = block_on(book.add_user("bob", Some("a new password".to_owned()), &[]));
+    let error = again.unwrap_err().to_string();
+    assert!(error.contains("not given again"), "{error}");
+    assert!(block_on(book.add_device("bob", "alice")).is_err());
+    assert!(block_on(book.enable("bob")).is_err());
+    let password = (Some("bob"), Some(&b"bob's password"[..]));
+    backend.expect("deleted", password, ReasonCode::BadUserNameOrPassword);
+    let token = token("bob", get_current_timestamp() + 5, 600);
+    let token = (Some("bob"), Some(token.as_bytes()));
+    backend.expect("deleted, with a token", token, ReasonCode::NotAuthorized);
+}
+
+#[test]
+fn a_revoked_device_leaves_no_session_to_whichever_gets_the_name_next() {
+    let backend = Backend::devices();
+    let book = backend.broker.running.accounts();
+    let connect_with = |token: &str| {
         let mut peer = backend.broker.peer(Kind::Tcp);
         peer.connect(Connect {
-            username: Some("alice"),
-            password: Some(password.as_bytes()),
+            username: Some("thermo"),
+            password: Some(token.as_bytes()),
             clean_start: false,
-            ..connect(Version::V311, "phone")
+            ..connect(Version::V311, "thermo")
         });
         peer.session_present()
     };
-    assert!(!connect_as(&backend.secret));
-    assert!(connect_as(&backend.secret));
-    block_on(book.delete("alice")).unwrap();
-    block_on(book.add_user("alice", Some("a new password".to_owned()), &[])).unwrap();
-    assert!(!connect_as("a new password"));
+    assert!(!connect_with(&backend.secret));
+    assert!(connect_with(&backend.secret));
+    block_on(book.revoke_device("thermo")).unwrap();
+    let token = block_on(book.add_device("thermo", "bob")).unwrap();
+    assert!(!connect_with(token.expose()));
 }
 
 #[test]

@@ -535,6 +535,7 @@ fn put_account(out: &mut Vec<u8>, account: &AccountRecord) {
     put_list(out, &account.roles, |out, role| put_text(out, role));
     put_varint(out, account.created);
     put_varint(out, account.valid_from);
+    out.push(u8::from(account.deleted));
 }
 
 fn read_account(reader: &mut Reader<'_>) -> Result<AccountRecord> {
@@ -545,6 +546,7 @@ fn read_account(reader: &mut Reader<'_>) -> Result<AccountRecord> {
         roles: reader.list(Reader::text)?,
         created: reader.varint()?,
         valid_from: reader.varint()?,
+        deleted: read_bool(reader)?,
     })
 }
 

@@ -157,6 +157,7 @@ fn account() -> AccountRecord {
         roles: vec!["admin".into(), "press".into()],
         created: 1_795_225_600_123,
         valid_from: 5,
+        deleted: true,
     }
 }
 

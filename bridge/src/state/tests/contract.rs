@@ -361,6 +361,31 @@ fn an_account_is_created_changed_and_deleted() {
             account("bob", AccountChange::Enabled),
         ]));
         assert!(subject.state().account("alice").is_some_and(|a| a.enabled));
-        assert_eq!(subject.state().account("bob"), None);
+        let bob = subject.state().account("bob").expect("the name stays");
+        assert!(bob.deleted && !bob.enabled);
+        assert_eq!(bob.secret, Secret::None);
+    });
+}
+
+#[test]
+fn of_a_device_that_is_deleted_nothing_stays() {
+    each(|subject, log| {
+        let thermo = AccountRecord {
+            owner: Some("alice".into()),
+            secret: Secret::TokenHash([1; 32]),
+            enabled: true,
+            roles: Vec::new(),
+            created: 1,
+            valid_from: 1,
+            deleted: false,
+        };
+        let made = AccountChange::Created(Box::new(thermo.clone()));
+        subject.apply(&log.append([account("thermo", made)]));
+        assert_eq!(subject.state().account("thermo"), Some(thermo));
+        subject.apply(&log.append([account("thermo", AccountChange::Deleted)]));
+        assert_eq!(subject.state().account("thermo"), None);
+        subject
+            .state()
+            .for_each_account(&mut |user, _| panic!("{user} is still there"));
     });
 }

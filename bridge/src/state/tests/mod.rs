@@ -225,6 +225,7 @@ fn created(user: &str, password_hash: &str) -> Record {
             roles: Vec::new(),
             created: 1_000,
             valid_from: 1_000,
+            deleted: false,
         })),
     )
 }
