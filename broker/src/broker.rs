@@ -409,6 +409,7 @@ impl Broker {
             let start = rooms::Start {
                 rooms,
                 rules: options.rules.clone(),
+                members: shared.members.clone(),
                 options: room_options,
                 clock,
                 connect: move || connect_in_memory(&door.0, &door.1, "rooms"),

@@ -15,7 +15,7 @@ use tidings_core::message::UnixMillis;
 use tidings_core::rooms::{
     Act, Change, Command, MarkKind, Record, RoomError, decide, forget_ended,
 };
-use tidings_core::rules::{Identity, Rules};
+use tidings_core::rules::{Identity, Membership, Rules};
 use tokio::io::DuplexStream;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -44,6 +44,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 pub(crate) struct Start<C> {
     pub rooms: Arc<Rooms>,
     pub rules: Arc<Rules>,
+    /// What the rules ask, here as in the shards.
+    pub members: Arc<dyn Membership + Send + Sync>,
     pub options: Options,
     pub clock: Clock,
     /// Makes a connection with the broker's rights.
@@ -57,6 +59,7 @@ pub(crate) async fn run(start: Start<impl Fn() -> DuplexStream>) {
     let Start {
         rooms,
         rules,
+        members,
         options,
         clock,
         connect,
@@ -74,6 +77,7 @@ pub(crate) async fn run(start: Start<impl Fn() -> DuplexStream>) {
                 let session = Session {
                     rooms: rooms.clone(),
                     rules: rules.clone(),
+                    members: members.clone(),
                     options,
                     clock,
                     link,
@@ -93,6 +97,7 @@ pub(crate) async fn run(start: Start<impl Fn() -> DuplexStream>) {
 struct Session {
     rooms: Arc<Rooms>,
     rules: Arc<Rules>,
+    members: Arc<dyn Membership + Send + Sync>,
     options: Options,
     clock: Clock,
     link: Link,
@@ -268,8 +273,8 @@ impl Session {
             .strip_prefix(own)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let who = Identity::user(user);
-        let reads = self.rules.may_receive(topic, &who, &*self.rooms);
-        let writes = || self.rules.may_publish(topic, &who, &*self.rooms);
+        let reads = self.rules.may_receive(topic, &who, &*self.members);
+        let writes = || self.rules.may_publish(topic, &who, &*self.members);
         reads.is_allowed() && (below_own || writes().is_allowed())
     }
 
