@@ -271,6 +271,8 @@ pub(crate) struct Session {
     pub progressed: bool,
 
     pub subscribing: RareQueue<Subscribing>,
+    /// A SUBSCRIBE waits until the shard has come so far.
+    pub subscribes_from: Option<Offset>,
     /// An UNSUBSCRIBE waits for the journal.
     pub unsubscribing: bool,
     pub inbound: BTreeMap<u16, Inbound>,
@@ -320,6 +322,7 @@ impl Session {
             staged_releases: Vec::new(),
             progressed: false,
             subscribing: RareQueue::new(),
+            subscribes_from: None,
             unsubscribing: false,
             inbound: BTreeMap::new(),
             inbound_before: Vec::new(),

@@ -111,7 +111,12 @@ impl Shard {
             Packet::PubRec(ack) => self.handle_pubrec(now, conn, &ack),
             Packet::PubRel(ack) => self.handle_pubrel(now, conn, &ack),
             Packet::PubComp(ack) => self.handle_pubcomp(conn, &ack),
-            Packet::Subscribe(subscribe) => self.handle_subscribe(now, conn, subscribe),
+            Packet::Subscribe(subscribe) => {
+                if !self.has_come_as_far(conn) {
+                    return Taken::Wait;
+                }
+                self.handle_subscribe(now, conn, subscribe);
+            }
             Packet::Unsubscribe(unsubscribe) => {
                 // A filter on its way through the journal must not come back behind its end, and
                 // one that is gone only here is not yet "no subscription existed".
@@ -140,6 +145,20 @@ impl Shard {
             }
         }
         Taken::Done
+    }
+
+    /// Whether this shard has handled everything that the journal had when a SUBSCRIBE came. What
+    /// another shard acknowledged before is retained or history for the filter, not news.
+    fn has_come_as_far(&mut self, conn: ConnId) -> bool {
+        let end = self.journal.end();
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return true;
+        };
+        if self.position < *session.subscribes_from.get_or_insert(end) {
+            return false;
+        }
+        session.subscribes_from = None;
+        true
     }
 
     fn handle_puback(&mut self, conn: ConnId, ack: &Ack) {
