@@ -22,6 +22,16 @@ pub struct Case {
 /// Does all operations of a round, those that count through the meter.
 pub type Round = Box<dyn FnMut(&mut Meter)>;
 
+/// How many of what a case has many of. A debug build only shows that cases work, in a second or
+/// two, and has a tenth.
+pub const fn many(count: usize) -> usize {
+    if cfg!(debug_assertions) {
+        count / 10
+    } else {
+        count
+    }
+}
+
 impl Case {
     /// A case whose `prepare` builds rounds of `operations`.
     pub fn new(

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use tidings_core::rules::{Access, Identity, OpenRooms};
 use tidings_core::tree::SubscriptionTree;
 
-use crate::case::Case;
+use crate::case::{Case, many};
 use crate::topic_rules;
 
 /// Topics of a round.
@@ -17,7 +17,7 @@ const RECEIVERS: u32 = 1000;
 pub fn cases() -> Vec<Case> {
     vec![
         distinct("topic among 1,000 filters", 1_000),
-        distinct("topic among 200,000 filters", 200_000),
+        distinct("topic among 200,000 filters", many(200_000)),
         wildcards(),
         receivers(),
         subscribing(),
@@ -115,7 +115,7 @@ fn subscribing() -> Case {
         TOPICS as u64,
         || {
             let mut tree = SubscriptionTree::new();
-            for number in 0..10_000 {
+            for number in 0..many(10_000) {
                 tree.insert(&filter(number), number as u32);
             }
             let new: Vec<_> = (0..TOPICS).map(|n| filter(1_000_000 + n)).collect();

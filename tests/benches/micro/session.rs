@@ -5,7 +5,7 @@
 use tidings_core::codec::Version;
 use tidings_core::message::QoS;
 
-use crate::case::Case;
+use crate::case::{Case, many};
 use crate::traffic::{Burst, Login, Traffic, burst};
 
 /// Bytes of a payload.
@@ -42,9 +42,11 @@ pub fn cases() -> Vec<Case> {
         case("fan-in from 50, QoS 0", qos0, |t| fan_in(t, 50)),
         case("fan-in from 50, QoS 1", qos1, |t| fan_in(t, 50)),
         case("fan-in from 50, QoS 1, kept", kept, |t| fan_in(t, 50)),
-        case("fan-out to 1,000, QoS 0", qos0, |t| fan_out(t, 1000)),
-        case("fan-out to 1,000, QoS 1", qos1, |t| fan_out(t, 1000)),
-        case("fan-out to 1,000, QoS 1, kept", kept, |t| fan_out(t, 1000)),
+        case("fan-out to 1,000, QoS 0", qos0, |t| fan_out(t, many(1000))),
+        case("fan-out to 1,000, QoS 1", qos1, |t| fan_out(t, many(1000))),
+        case("fan-out to 1,000, QoS 1, kept", kept, |t| {
+            fan_out(t, many(1000))
+        }),
         case("100 pairs, QoS 0", qos0, |t| pairs(t, 100)),
         case("100 pairs, QoS 1", qos1, |t| pairs(t, 100)),
         case("100 pairs, QoS 1, MQTT 5.0", v5, |t| pairs(t, 100)),
@@ -54,15 +56,15 @@ pub fn cases() -> Vec<Case> {
         case(
             "100 rooms of 20, QoS 0, window 1",
             Terms { window: 1, ..qos0 },
-            |t| rooms(t, 100, 20),
+            |t| rooms(t, many(100), 20),
         ),
         case("100 rooms of 20, QoS 1, window 1", one, |t| {
-            rooms(t, 100, 20)
+            rooms(t, many(100), 20)
         }),
         case(
             "100 rooms of 20, QoS 1, window 1, kept",
             Terms { window: 1, ..kept },
-            |t| rooms(t, 100, 20),
+            |t| rooms(t, many(100), 20),
         ),
         case("shared by 10 from 50, QoS 1", qos1, |t| shared(t, 50, 10)),
     ]
