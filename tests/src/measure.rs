@@ -53,7 +53,8 @@ pub fn disk_bytes(path: &Path) -> io::Result<u64> {
 }
 
 /// Bytes that are written in the files below `path`: up to the last one that is not zero. Files that
-/// are made larger than needed at once, so that writing is quick, count what is used of them.
+/// are made larger than needed at once, so that writing is quick, count what is used of them. What
+/// is no file, such as a socket, has no bytes.
 ///
 /// # Errors
 /// If a directory or a file cannot be read; files that vanish meanwhile count nothing.
@@ -63,6 +64,8 @@ pub fn written_bytes(path: &Path) -> io::Result<u64> {
         let path = entry?.path();
         let written = if path.is_dir() {
             written_bytes(&path)
+        } else if !path.is_file() {
+            Ok(0)
         } else {
             fs::read(&path).map(|bytes| {
                 let last = bytes.iter().rposition(|&byte| byte != 0);
