@@ -13,7 +13,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 VENV := target/venv
 # Arguments for the broker:  make run ARGS='--set log.level=debug'
 ARGS ?=
-# Arguments for the benchmark; everything, in an hour or two:  make bench BENCH='--targets --html bench.html'
+# Arguments for the benchmark; everything, which takes much longer:  make bench BENCH='--targets --html bench.html'
 BENCH ?= --short
 
 help: ## Show this list

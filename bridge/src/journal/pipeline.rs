@@ -27,7 +27,7 @@ pub(super) type Done = Arc<dyn Fn(u64, io::Result<()>) + Send + std::marker::Syn
 /// Threads that sync. They end when this is dropped and they are joined.
 pub(super) struct Syncers {
     jobs: Sender<(u64, Sync)>,
-    pub threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Syncers {

@@ -154,7 +154,6 @@ impl Pattern {
         self.names.iter().position(|known| **known == *name)
     }
 
-    /// The names of the captures, in the order of their numbers.
     /// The filter for the topics of this pattern in which `capture` holds `value`.
     pub(super) fn filter_with(&self, capture: usize, value: &str) -> String {
         let level = |level: &Level| match level {
@@ -167,6 +166,7 @@ impl Pattern {
         levels.join("/")
     }
 
+    /// The names of the captures, in the order of their numbers.
     pub(super) fn names(&self) -> &[Box<str>] {
         &self.names
     }
