@@ -5,33 +5,32 @@
 //! This module does not know settings, files or the command line.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidings_core::journal::ShardId;
-use tidings_core::message::{Epoch, QoS};
-use tidings_core::rules::{Membership, OpenRooms, RuleSource, Rules};
-use tidings_core::shard::{self as core_shard, Input};
+use tidings_core::message::Epoch;
+use tidings_core::shard::Input;
 use tokio::io::DuplexStream;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info};
 
 use crate::admission::Admission;
 use crate::auth::{
-    AccountBook, AccountOptions, Accounts, Authenticate, Commits, Hook, HookOptions, KeyError,
-    OpenMode, OwnedDevices, PasswordError, PasswordOptions, Passwords, TokenOptions, Tokens,
+    AccountBook, Accounts, Authenticate, Commits, Hook, KeyError, OwnedDevices, PasswordError,
+    Passwords, Tokens,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
-use crate::handshake::{self, Origin, Reception};
+use crate::handshake::{Origin, Reception};
 use crate::listener::{self, Bound, Kind};
+use crate::options::{Auth, BrokerOptions, OtherProofs};
 use crate::readiness::{Readiness, State};
 use crate::rooms::{self, Rooms};
-use crate::shard::{Ended, Mailboxes, Report, ShardThread, Shared, mailboxes};
+use crate::shard::{Report, ShardThread, Shared, mailboxes};
 use crate::store::{self, Store};
+use crate::supervisor::{Happened, StopError, Supervisor};
 use crate::system::{self, SystemValues};
 use crate::transport::Transport;
 
@@ -40,167 +39,6 @@ const PIPE_BYTES: usize = 64 * 1024;
 
 /// How long a start waits until requests about rooms are heard.
 const ROOM_SERVICE_START: Duration = Duration::from_secs(5);
-
-/// How long a stop waits for shards whose journal has failed: they can only say goodbye.
-const STOP_WITHOUT_JOURNAL: Duration = Duration::from_secs(2);
-
-/// Limits on each session.
-#[derive(Clone, Debug)]
-pub struct SessionLimits {
-    /// Bytes waiting to be written to one connection; above it the receiver reads on later.
-    pub output_bytes: usize,
-    /// QoS 1 and 2 publishes a client may have open.
-    pub receive_maximum: u16,
-    /// QoS 1 and 2 messages open towards one client.
-    pub max_inflight: u16,
-    /// Highest QoS granted and taken.
-    pub maximum_qos: QoS,
-    /// Topic aliases, in each direction.
-    pub topic_alias_maximum: u16,
-    /// Bytes of one packet.
-    pub maximum_packet_bytes: u32,
-    /// Seconds a session is kept without a connection.
-    pub session_expiry_max_s: u32,
-    /// Longest Keep Alive in seconds; 0: whatever clients want.
-    pub keep_alive_max_s: u16,
-    /// Subscriptions of one session.
-    pub max_subscriptions: u32,
-    /// Bytes on their way from one shard to the journal, above which publishers wait.
-    pub append_queue_bytes: usize,
-    /// How long the position of a session may stay unsaved.
-    pub progress_interval: Duration,
-}
-
-impl Default for SessionLimits {
-    fn default() -> Self {
-        Self {
-            output_bytes: 64 * 1024,
-            receive_maximum: 1024,
-            max_inflight: 1024,
-            maximum_qos: QoS::ExactlyOnce,
-            topic_alias_maximum: 64,
-            maximum_packet_bytes: 1024 * 1024,
-            session_expiry_max_s: 30 * 24 * 60 * 60,
-            keep_alive_max_s: 0,
-            max_subscriptions: 1000,
-            append_queue_bytes: 16 * 1024 * 1024,
-            progress_interval: Duration::from_secs(1),
-        }
-    }
-}
-
-/// How clients prove who they are.
-#[derive(Clone)]
-pub enum Auth {
-    /// As somebody else says.
-    By(Arc<dyn Authenticate>),
-    /// By the accounts of the broker, and by what else is to count.
-    Accounts(AccountOptions, Box<OtherProofs>),
-}
-
-/// What counts beside accounts.
-#[derive(Clone, Debug, Default)]
-pub struct OtherProofs {
-    /// Signed tokens.
-    pub tokens: Option<TokenOptions>,
-    /// Somebody who is asked about names without an account.
-    pub hook: Option<HookOptions>,
-}
-
-/// Everything a broker is told when it starts.
-#[derive(Clone)]
-pub struct BrokerOptions {
-    /// Journal and state.
-    pub store: store::Options,
-    /// Shard threads; 0: one per core.
-    pub shards: u16,
-    /// Where clients connect.
-    pub listeners: Vec<listener::Options>,
-    /// Limits on peers before they are clients.
-    pub handshake: handshake::Options,
-    /// Connections at one time.
-    pub max_connections: usize,
-    /// Limits on each session.
-    pub session: SessionLimits,
-    /// Who may use which topics, and what is kept.
-    pub rules: Arc<Rules>,
-    /// Who is who.
-    pub auth: Auth,
-    /// What hashing a password costs.
-    pub passwords: PasswordOptions,
-    /// Who is a member of what, unless `rooms` are managed.
-    pub members: Arc<dyn Membership + Send + Sync>,
-    /// Rooms that users make, join and leave; `None`: as `members` says.
-    pub rooms: Option<rooms::Options>,
-    /// Time between updates of `$SYS`; `None`: never.
-    pub system_interval: Option<Duration>,
-    /// How long a stop may take.
-    pub shutdown_deadline: Duration,
-}
-
-impl BrokerOptions {
-    /// A broker in open mode with its data in `data_dir`, without listeners, where everyone may use
-    /// every topic.
-    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        let rule = |pattern: &str, publish: &str| RuleSource {
-            pattern: pattern.to_owned(),
-            publish: publish.to_owned(),
-            subscribe: "any".to_owned(),
-            ..RuleSource::default()
-        };
-        let rules = [rule("$SYS/#", "broker"), rule("#", "any")];
-        Self {
-            store: store::Options::new(data_dir.into()),
-            shards: 0,
-            listeners: Vec::new(),
-            handshake: handshake::Options {
-                connect_timeout: Duration::from_secs(10),
-                max_connect_bytes: 16 * 1024,
-                max_client_id_bytes: 256,
-            },
-            max_connections: 10_000,
-            session: SessionLimits::default(),
-            rules: Arc::new(Rules::compile(&rules).unwrap_or_default()),
-            auth: Auth::By(Arc::new(OpenMode)),
-            passwords: PasswordOptions::default(),
-            members: Arc::new(OpenRooms),
-            rooms: None,
-            system_interval: Some(Duration::from_secs(10)),
-            shutdown_deadline: Duration::from_secs(10),
-        }
-    }
-
-    /// Adds a listener; port 0 takes a free one.
-    #[must_use]
-    pub fn listen(mut self, kind: Kind, address: SocketAddr) -> Self {
-        self.listeners.push(listener::Options {
-            kind,
-            address,
-            path: "/mqtt".to_owned(),
-        });
-        self
-    }
-
-    fn shard_options(&self, id: ShardId, shards: u16) -> core_shard::Options {
-        let session = &self.session;
-        core_shard::Options {
-            id,
-            shards,
-            output_bytes: session.output_bytes,
-            receive_maximum: session.receive_maximum,
-            max_inflight: session.max_inflight,
-            maximum_qos: session.maximum_qos,
-            topic_alias_maximum: session.topic_alias_maximum,
-            maximum_packet_bytes: session.maximum_packet_bytes,
-            session_expiry_max_s: session.session_expiry_max_s,
-            keep_alive_max_s: session.keep_alive_max_s,
-            max_subscriptions: session.max_subscriptions,
-            append_queue_bytes: session.append_queue_bytes / usize::from(shards.max(1)),
-            progress_interval_ms: u64::try_from(session.progress_interval.as_millis())
-                .unwrap_or(u64::MAX),
-        }
-    }
-}
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -231,28 +69,6 @@ pub enum StartError {
     /// No threads or other resources are to be had.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
-}
-
-/// Why a broker stopped otherwise than it should.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StopError {
-    /// Something was not finished in time, and was given up.
-    #[error("not everything was finished within {0:?}")]
-    Deadline(Duration),
-    /// A shard failed. What it was doing is not known; a restart recovers from the journal.
-    #[error("shard {shard} failed: {cause}")]
-    Shard {
-        /// Which.
-        shard: ShardId,
-        /// Why.
-        cause: String,
-    },
-    /// The journal or the state failed, or could not be closed in order. A restart recovers.
-    #[error("the store failed: {0}")]
-    Store(String),
-    /// The supervisor is gone.
-    #[error("the broker ended without saying how")]
-    Unknown,
 }
 
 /// A broker; see [`Broker::start`].
@@ -545,123 +361,6 @@ impl Listening {
         let mut stop = self.stop;
         // An error means that nobody can stop it any more, which is a stop too.
         let _ = stop.wait_for(|stop| *stop).await;
-    }
-}
-
-/// What the supervisor hears.
-enum Happened {
-    Stop,
-    ShardEnded(ShardId, Ended),
-    StoreFailed(Arc<str>),
-}
-
-struct Supervisor {
-    deadline: Duration,
-    readiness: Readiness,
-    mailboxes: Mailboxes,
-    threads: Vec<Arc<ShardThread>>,
-    store: Option<store::RunningStore>,
-    stop_listening: watch::Sender<bool>,
-    listening: Option<thread::JoinHandle<()>>,
-    happened: mpsc::Receiver<Happened>,
-}
-
-impl Supervisor {
-    fn run(mut self) -> Result<(), StopError> {
-        loop {
-            match self.happened.recv() {
-                Ok(Happened::StoreFailed(cause)) => self.store_failed(cause),
-                Ok(Happened::ShardEnded(shard, ended)) => {
-                    return Err(self.shard_failed(shard, ended));
-                }
-                // Whoever started the broker is gone, and wants it gone too.
-                Ok(Happened::Stop) | Err(mpsc::RecvError) => return self.stop(),
-            }
-        }
-    }
-
-    fn store_failed(&self, cause: Arc<str>) {
-        error!(%cause, "the store failed: nothing is acknowledged any more, a restart recovers");
-        self.readiness.set(State::StoreFailed(cause.clone()));
-        self.mailboxes
-            .broadcast(|| Input::JournalPoisoned(cause.clone()));
-    }
-
-    fn shard_failed(&mut self, shard: ShardId, ended: Ended) -> StopError {
-        let cause = match ended {
-            Ended::Failed(cause) => cause,
-            Ended::Quiet => "it ended without being told to".to_owned(),
-        };
-        error!(
-            shard,
-            cause, "a shard failed: the broker ends, a restart recovers"
-        );
-        self.readiness.set(State::Stopping);
-        self.stop_listening.send_replace(true);
-        self.mailboxes.abandon();
-        // What was handed over is valid, whatever happened to who did.
-        if let Some(Err(error)) = self.store.take().map(store::RunningStore::stop) {
-            error!(%error, "the store was not closed in order");
-        }
-        StopError::Shard { shard, cause }
-    }
-
-    fn stop(&mut self) -> Result<(), StopError> {
-        let begin = Instant::now();
-        let deadline = match self.readiness.get() {
-            State::StoreFailed(_) => self.deadline.min(STOP_WITHOUT_JOURNAL),
-            _ => self.deadline,
-        };
-        self.readiness.set(State::Stopping);
-        self.stop_listening.send_replace(true);
-        if let Some(listening) = self.listening.take() {
-            let _ = listening.join();
-        }
-        self.mailboxes.broadcast(|| Input::Shutdown);
-        let mut result = self.wait_for_shards(begin, deadline);
-        // Before the stop, or during it.
-        if let State::StoreFailed(cause) = self.readiness.get() {
-            result = Err(StopError::Store(cause.to_string()));
-        }
-        for thread in self.threads.drain(..) {
-            if result.is_ok()
-                && let Some(thread) = Arc::into_inner(thread)
-            {
-                thread.join();
-            }
-        }
-        if let Some(store) = self.store.take()
-            && let Err(error) = store.stop()
-            && result.is_ok()
-        {
-            result = Err(StopError::Store(error.to_string()));
-        }
-        info!(took_ms = begin.elapsed().as_millis() as u64, "stopped");
-        result
-    }
-
-    fn wait_for_shards(&mut self, begin: Instant, deadline: Duration) -> Result<(), StopError> {
-        let mut running = self.threads.len();
-        while running > 0 {
-            let left = deadline.saturating_sub(begin.elapsed());
-            match self.happened.recv_timeout(left) {
-                Ok(Happened::ShardEnded(_, Ended::Quiet)) => running -= 1,
-                Ok(Happened::ShardEnded(shard, ended @ Ended::Failed(_))) => {
-                    return Err(self.shard_failed(shard, ended));
-                }
-                Ok(Happened::StoreFailed(cause)) => self.store_failed(cause),
-                Ok(Happened::Stop) => {}
-                Err(_) => {
-                    error!(
-                        shards = running,
-                        "shards did not finish in time and are given up"
-                    );
-                    self.mailboxes.abandon();
-                    return Err(StopError::Deadline(deadline));
-                }
-            }
-        }
-        Ok(())
     }
 }
 

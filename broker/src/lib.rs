@@ -13,15 +13,17 @@ pub mod control;
 mod counters;
 pub mod handshake;
 pub mod listener;
+mod options;
 mod readiness;
 mod rooms;
 mod shard;
 pub mod store;
+mod supervisor;
 mod system;
 mod transport;
 
-pub use broker::{
-    Auth, Broker, BrokerOptions, OtherProofs, Running, SessionLimits, StartError, StopError,
-};
+pub use broker::{Broker, Running, StartError};
+pub use options::{Auth, BrokerOptions, OtherProofs, SessionLimits};
 pub use readiness::State as Readiness;
 pub use rooms::Options as RoomOptions;
+pub use supervisor::StopError;

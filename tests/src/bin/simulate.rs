@@ -8,7 +8,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tidings_tests::simulation::{Chances, one_schedule};
+use tidings_tests::simulation::{Chances, Outcome, calm_schedule, one_schedule};
 
 /// Whole lives of a broker in one thread, from seeds.
 #[derive(Parser)]
@@ -28,6 +28,9 @@ struct Arguments {
     /// The broker never stops.
     #[arg(long)]
     no_crashes: bool,
+    /// Compares what clients see with 1 shard and much room to what they see with others.
+    #[arg(long)]
+    calm: bool,
     /// Number of shards, instead of what the seed says.
     #[arg(long)]
     shards: Option<u16>,
@@ -51,7 +54,13 @@ fn main() -> ExitCode {
     let (mut failed, mut acknowledged, mut delivered, mut crashes) = (0, 0, 0, 0);
     let count = seeds.end - seeds.start;
     for seed in seeds {
-        let result = std::panic::catch_unwind(|| one_schedule(seed, chances));
+        let result = std::panic::catch_unwind(|| {
+            if arguments.calm {
+                compare_calm(seed)
+            } else {
+                one_schedule(seed, chances)
+            }
+        });
         let faults = match result {
             Ok(outcome) => {
                 acknowledged += outcome.acknowledged;
@@ -73,4 +82,33 @@ fn main() -> ExitCode {
         "{count} seeds, {failed} failed: {acknowledged} messages acknowledged, {delivered} deliveries, {crashes} crashes"
     );
     ExitCode::from(u8::from(failed > 0))
+}
+
+/// The faults of a calm schedule, and the houses in which something else was seen.
+fn compare_calm(seed: u64) -> Outcome {
+    let (expected, mut faults) = calm_schedule(seed, 1, 65_536, false);
+    let seen = expected.iter().flat_map(|client| client.values());
+    let delivered = seen.map(Vec::len).sum();
+    for (shards, output_bytes) in [
+        (1, 0),
+        (1, 1),
+        (1, 1000),
+        (2, 100),
+        (4, 0),
+        (4, 1),
+        (4, 1000),
+    ] {
+        let (found, mut wrong) = calm_schedule(seed, shards, output_bytes, false);
+        faults.append(&mut wrong);
+        if found != expected {
+            faults.push(format!(
+                "{shards} shards, {output_bytes} bytes: {found:?} and not {expected:?}"
+            ));
+        }
+    }
+    Outcome {
+        faults,
+        delivered,
+        ..Outcome::default()
+    }
 }

@@ -6,6 +6,7 @@
 //!
 //! Nothing here knows tokio, and nothing depends on what the machine does.
 
+mod audit;
 mod brief;
 mod client;
 mod disk;

@@ -137,6 +137,11 @@ impl Model {
         }
     }
 
+    /// Everything that somebody wanted to publish, wills apart.
+    pub fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.messages.values()
+    }
+
     /// Number of messages that were acknowledged.
     pub fn acknowledged_count(&self) -> usize {
         self.messages

@@ -9,6 +9,7 @@ use tidings_core::journal::{Audience, Record};
 use tidings_core::message::QoS;
 use tidings_core::shard::{Input, Options};
 
+use super::audit::audit;
 use super::house::{ClientId, House, Setup, Work};
 use super::login::{Filter, Login, Post};
 use super::model::{Model, Person};
@@ -627,6 +628,9 @@ impl Life {
         }
         let kept = self.kept();
         self.model.check(&kept);
+        let number = self.luck.within(0..100);
+        let mut wrong = audit(&mut self.house, &self.model, number);
+        self.model.faults.append(&mut wrong);
         for client in &mut self.house.clients {
             self.model.faults.append(&mut client.violations);
         }

@@ -1,0 +1,178 @@
+//! What a broker is told when it starts. This module knows neither files nor the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_core::journal::ShardId;
+use tidings_core::message::QoS;
+use tidings_core::rules::{Membership, OpenRooms, RuleSource, Rules};
+use tidings_core::shard as core_shard;
+
+use crate::auth::{
+    AccountOptions, Authenticate, HookOptions, OpenMode, PasswordOptions, TokenOptions,
+};
+use crate::handshake;
+use crate::listener::{self, Kind};
+use crate::rooms;
+use crate::store;
+
+/// Limits on each session.
+#[derive(Clone, Debug)]
+pub struct SessionLimits {
+    /// Bytes waiting to be written to one connection; above it the receiver reads on later.
+    pub output_bytes: usize,
+    /// QoS 1 and 2 publishes a client may have open.
+    pub receive_maximum: u16,
+    /// QoS 1 and 2 messages open towards one client.
+    pub max_inflight: u16,
+    /// Highest QoS granted and taken.
+    pub maximum_qos: QoS,
+    /// Topic aliases, in each direction.
+    pub topic_alias_maximum: u16,
+    /// Bytes of one packet.
+    pub maximum_packet_bytes: u32,
+    /// Seconds a session is kept without a connection.
+    pub session_expiry_max_s: u32,
+    /// Longest Keep Alive in seconds; 0: whatever clients want.
+    pub keep_alive_max_s: u16,
+    /// Subscriptions of one session.
+    pub max_subscriptions: u32,
+    /// Bytes on their way from one shard to the journal, above which publishers wait.
+    pub append_queue_bytes: usize,
+    /// How long the position of a session may stay unsaved.
+    pub progress_interval: Duration,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            output_bytes: 64 * 1024,
+            receive_maximum: 1024,
+            max_inflight: 1024,
+            maximum_qos: QoS::ExactlyOnce,
+            topic_alias_maximum: 64,
+            maximum_packet_bytes: 1024 * 1024,
+            session_expiry_max_s: 30 * 24 * 60 * 60,
+            keep_alive_max_s: 0,
+            max_subscriptions: 1000,
+            append_queue_bytes: 16 * 1024 * 1024,
+            progress_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// How clients prove who they are.
+#[derive(Clone)]
+pub enum Auth {
+    /// As somebody else says.
+    By(Arc<dyn Authenticate>),
+    /// By the accounts of the broker, and by what else is to count.
+    Accounts(AccountOptions, Box<OtherProofs>),
+}
+
+/// What counts beside accounts.
+#[derive(Clone, Debug, Default)]
+pub struct OtherProofs {
+    /// Signed tokens.
+    pub tokens: Option<TokenOptions>,
+    /// Somebody who is asked about names without an account.
+    pub hook: Option<HookOptions>,
+}
+
+/// Everything a broker is told when it starts.
+#[derive(Clone)]
+pub struct BrokerOptions {
+    /// Journal and state.
+    pub store: store::Options,
+    /// Shard threads; 0: one per core.
+    pub shards: u16,
+    /// Where clients connect.
+    pub listeners: Vec<listener::Options>,
+    /// Limits on peers before they are clients.
+    pub handshake: handshake::Options,
+    /// Connections at one time.
+    pub max_connections: usize,
+    /// Limits on each session.
+    pub session: SessionLimits,
+    /// Who may use which topics, and what is kept.
+    pub rules: Arc<Rules>,
+    /// Who is who.
+    pub auth: Auth,
+    /// What hashing a password costs.
+    pub passwords: PasswordOptions,
+    /// Who is a member of what, unless `rooms` are managed.
+    pub members: Arc<dyn Membership + Send + Sync>,
+    /// Rooms that users make, join and leave; `None`: as `members` says.
+    pub rooms: Option<rooms::Options>,
+    /// Time between updates of `$SYS`; `None`: never.
+    pub system_interval: Option<Duration>,
+    /// How long a stop may take.
+    pub shutdown_deadline: Duration,
+}
+
+impl BrokerOptions {
+    /// A broker in open mode with its data in `data_dir`, without listeners, where everyone may use
+    /// every topic.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let rule = |pattern: &str, publish: &str| RuleSource {
+            pattern: pattern.to_owned(),
+            publish: publish.to_owned(),
+            subscribe: "any".to_owned(),
+            ..RuleSource::default()
+        };
+        let rules = [rule("$SYS/#", "broker"), rule("#", "any")];
+        Self {
+            store: store::Options::new(data_dir.into()),
+            shards: 0,
+            listeners: Vec::new(),
+            handshake: handshake::Options {
+                connect_timeout: Duration::from_secs(10),
+                max_connect_bytes: 16 * 1024,
+                max_client_id_bytes: 256,
+            },
+            max_connections: 10_000,
+            session: SessionLimits::default(),
+            rules: Arc::new(Rules::compile(&rules).unwrap_or_default()),
+            auth: Auth::By(Arc::new(OpenMode)),
+            passwords: PasswordOptions::default(),
+            members: Arc::new(OpenRooms),
+            rooms: None,
+            system_interval: Some(Duration::from_secs(10)),
+            shutdown_deadline: Duration::from_secs(10),
+        }
+    }
+
+    /// Adds a listener; port 0 takes a free one.
+    #[must_use]
+    pub fn listen(mut self, kind: Kind, address: SocketAddr) -> Self {
+        self.listeners.push(listener::Options {
+            kind,
+            address,
+            path: "/mqtt".to_owned(),
+        });
+        self
+    }
+
+    /// What one of `shards` shards is told.
+    pub(crate) fn shard_options(&self, id: ShardId, shards: u16) -> core_shard::Options {
+        let session = &self.session;
+        core_shard::Options {
+            id,
+            shards,
+            output_bytes: session.output_bytes,
+            receive_maximum: session.receive_maximum,
+            max_inflight: session.max_inflight,
+            maximum_qos: session.maximum_qos,
+            topic_alias_maximum: session.topic_alias_maximum,
+            maximum_packet_bytes: session.maximum_packet_bytes,
+            session_expiry_max_s: session.session_expiry_max_s,
+            keep_alive_max_s: session.keep_alive_max_s,
+            max_subscriptions: session.max_subscriptions,
+            append_queue_bytes: session.append_queue_bytes / usize::from(shards.max(1)),
+            progress_interval_ms: u64::try_from(session.progress_interval.as_millis())
+                .unwrap_or(u64::MAX),
+        }
+    }
+}
