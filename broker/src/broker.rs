@@ -28,6 +28,7 @@ use crate::listener::{self, Bound, Kind};
 use crate::options::{Auth, BrokerOptions, OtherProofs};
 use crate::readiness::{Readiness, State};
 use crate::rooms::{self, Rooms};
+use crate::service::Replies;
 use crate::shard::{Report, ShardThread, Shared, mailboxes};
 use crate::store::{self, Store};
 use crate::supervisor::{Happened, StopError, Supervisor};
@@ -224,8 +225,7 @@ impl Broker {
             let door = (reception.clone(), runtime.clone());
             let start = rooms::Start {
                 rooms,
-                rules: options.rules.clone(),
-                members: shared.members.clone(),
+                replies: Replies::new(options.rules.clone(), shared.members.clone()),
                 options: room_options,
                 clock,
                 connect: move || connect_in_memory(&door.0, &door.1, "rooms"),

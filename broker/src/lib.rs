@@ -16,6 +16,7 @@ pub mod listener;
 mod options;
 mod readiness;
 mod rooms;
+mod service;
 mod shard;
 pub mod store;
 mod supervisor;

@@ -10,8 +10,6 @@
 //! decides one command after the other.
 //! This module does not know how users prove who they are.
 
-mod link;
-mod pace;
 mod request;
 mod service;
 mod topics;

@@ -1,4 +1,4 @@
-//! Requests of users as JSON, and what is answered.
+//! Requests about rooms as JSON, and the answer to `list`.
 
 use std::sync::Arc;
 
@@ -7,12 +7,7 @@ use serde_json::{Value, json};
 use tidings_core::rooms::{Act, Command, Kind, Role, RoomError, RoomView, Summary};
 
 use crate::auth::check_user_name;
-
-/// Bytes of a request; the longest that makes sense has a title and two names.
-pub(super) const MAX_REQUEST_BYTES: usize = 4096;
-
-/// Bytes of an `id`, which is held and sent back.
-const MAX_ID_BYTES: usize = 128;
+use crate::service::request;
 
 /// Rooms in one answer to `list`.
 const MAX_LISTED: usize = 100;
@@ -21,7 +16,6 @@ const MAX_LISTED: usize = 100;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Fields {
-    id: Option<Value>,
     room: Option<String>,
     user: Option<String>,
     title: Option<String>,
@@ -49,27 +43,8 @@ pub(super) enum Request {
 
 /// The `id` of a request, and the request.
 pub(super) fn read(method: &str, payload: &[u8]) -> (Option<Value>, Result<Request, RoomError>) {
-    if payload.len() > MAX_REQUEST_BYTES {
-        return (None, Err(RoomError::BadRequest));
-    }
-    let fields = if payload.is_empty() {
-        Ok(Fields::default())
-    } else {
-        serde_json::from_slice(payload)
-    };
-    let Ok(mut fields): Result<Fields, _> = fields else {
-        return (None, Err(RoomError::BadRequest));
-    };
-    let id = fields.id.take();
-    let is_plain = match &id {
-        None | Some(Value::Number(_)) => true,
-        Some(Value::String(text)) => text.len() <= MAX_ID_BYTES,
-        Some(_) => false,
-    };
-    if !is_plain {
-        return (None, Err(RoomError::BadRequest));
-    }
-    (id, fields.request(method))
+    let (id, fields) = request::read::<Fields>(payload);
+    (id, fields.and_then(|fields| fields.request(method)))
 }
 
 impl Fields {
@@ -137,22 +112,6 @@ fn user_name(name: &str) -> Result<Arc<str>, RoomError> {
     Ok(name.into())
 }
 
-/// The answer to a request that was carried out: `{"id":1,"ok":true,"method":"join","room":"lobby"}`.
-pub(super) fn done(id: Option<&Value>, method: &str, room: &str) -> Value {
-    answer(id, method, json!({ "ok": true, "room": room }))
-}
-
-/// The answer to a request that was refused.
-pub(super) fn refused(id: Option<&Value>, method: &str, error: RoomError) -> Value {
-    let error = json!({
-        "code": error.code(),
-        "status": error.http_status(),
-        "reason": error.reason() as u8,
-        "text": error.to_string(),
-    });
-    answer(id, method, json!({ "ok": false, "error": error }))
-}
-
 #[derive(Serialize)]
 struct Listed<'a> {
     room: &'a str,
@@ -165,9 +124,8 @@ struct Listed<'a> {
     slow_s: u32,
 }
 
-/// The answer to `list`; `more` is true if there are rooms after the last one.
+/// What `list` is answered; `more` is true if there are rooms after the last one.
 pub(super) fn list(
-    id: Option<&Value>,
     view: &RoomView,
     user: &str,
     (public, after, limit): (bool, &str, usize),
@@ -191,21 +149,7 @@ pub(super) fn list(
         })
     };
     let rooms: Vec<Value> = found.iter().map(listed).collect();
-    answer(
-        id,
-        "list",
-        json!({ "ok": true, "rooms": rooms, "more": more }),
-    )
-}
-
-fn answer(id: Option<&Value>, method: &str, mut answer: Value) -> Value {
-    if let Some(object) = answer.as_object_mut() {
-        object.insert("method".to_owned(), method.into());
-        if let Some(id) = id {
-            object.insert("id".to_owned(), id.clone());
-        }
-    }
-    answer
+    json!({ "rooms": rooms, "more": more })
 }
 
 #[cfg(test)]
@@ -257,28 +201,8 @@ mod tests {
                 RoomError::BadRequest,
             ),
             ("fly", r#"{"room":"a"}"#, RoomError::UnknownMethod),
-            (
-                "join",
-                r#"{"room":"a","id":{"deep":1}}"#,
-                RoomError::BadRequest,
-            ),
         ] {
             assert_eq!(command(method, payload), Err(error), "{method} {payload}");
         }
-        let long = format!(r#"{{"room":"{}"}}"#, "x".repeat(MAX_REQUEST_BYTES));
-        assert_eq!(command("join", &long), Err(RoomError::BadRequest));
-    }
-
-    #[test]
-    fn answers_carry_the_id_of_the_request() {
-        let (id, _) = read("join", br#"{"room":"lobby","id":"a7"}"#);
-        let refused = refused(id.as_ref(), "join", RoomError::NoSuchRoom);
-        assert_eq!(refused["id"], "a7");
-        assert_eq!(refused["error"]["code"], "no_such_room");
-        assert_eq!(refused["error"]["status"], 404);
-        assert_eq!(
-            done(None, "join", "lobby").to_string(),
-            r#"{"method":"join","ok":true,"room":"lobby"}"#
-        );
     }
 }

@@ -15,26 +15,23 @@ use tidings_core::message::UnixMillis;
 use tidings_core::rooms::{
     Act, Change, Command, MarkKind, Record, RoomError, decide, forget_ended,
 };
-use tidings_core::rules::{Identity, Membership, Rules};
 use tokio::io::DuplexStream;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::link::{Event, Incoming, Link, Outgoing};
-use super::pace::{Pace, Turn};
-use super::request::{self, Request};
+use super::request::{self as room_request, Request};
 use super::{CLIENT_ID, Options, Rooms, topics};
 use crate::clock::Clock;
+use crate::service::link::{Event, Incoming, Link, Outgoing};
+use crate::service::pace::{Pace, Turn};
+use crate::service::{ELSEWHERE, RECONNECT, Replies, asked, request};
 
 /// Where requests come from.
 const REQUESTS: &str = "user/+/request/+";
 
 /// Changes that are under way at once when much is to do: less than any Receive Maximum.
 const CHUNK: usize = 256;
-
-/// Before connecting again.
-const RECONNECT: Duration = Duration::from_millis(500);
 
 /// Longest sleep until the next end of a ban, mute or invitation, so that a clock that is set is
 /// noticed.
@@ -43,9 +40,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// What the service is started with.
 pub(crate) struct Start<C> {
     pub rooms: Arc<Rooms>,
-    pub rules: Arc<Rules>,
-    /// What the rules ask, here as in the shards.
-    pub members: Arc<dyn Membership + Send + Sync>,
+    pub replies: Replies,
     pub options: Options,
     pub clock: Clock,
     /// Makes a connection with the broker's rights.
@@ -58,8 +53,7 @@ pub(crate) struct Start<C> {
 pub(crate) async fn run(start: Start<impl Fn() -> DuplexStream>) {
     let Start {
         rooms,
-        rules,
-        members,
+        replies,
         options,
         clock,
         connect,
@@ -68,7 +62,7 @@ pub(crate) async fn run(start: Start<impl Fn() -> DuplexStream>) {
     let mut ready = Some(ready);
     let mut pace = Pace::new(options.requests_per_minute);
     loop {
-        let session = match Link::open(connect(), CLIENT_ID, REQUESTS).await {
+        let session = match Link::open(connect(), CLIENT_ID, &[REQUESTS]).await {
             Ok(link) => {
                 if let Some(ready) = ready.take() {
                     let _ = ready.send(());
@@ -76,8 +70,7 @@ pub(crate) async fn run(start: Start<impl Fn() -> DuplexStream>) {
                 let to_repair = rooms.view().names().cloned().collect();
                 let session = Session {
                     rooms: rooms.clone(),
-                    rules: rules.clone(),
-                    members: members.clone(),
+                    replies: replies.clone(),
                     options,
                     clock,
                     link,
@@ -96,8 +89,7 @@ pub(crate) async fn run(start: Start<impl Fn() -> DuplexStream>) {
 /// One connection of the service.
 struct Session {
     rooms: Arc<Rooms>,
-    rules: Arc<Rules>,
-    members: Arc<dyn Membership + Send + Sync>,
+    replies: Replies,
     options: Options,
     clock: Clock,
     link: Link,
@@ -154,33 +146,35 @@ impl Session {
         self.clock.now().unix_ms
     }
 
-    async fn handle(&mut self, pace: &mut Pace, request: Incoming) -> io::Result<()> {
-        let topic = request.topic.clone();
-        if let ["user", user, "request", method] = topic.split('/').collect::<Vec<_>>()[..] {
+    async fn handle(&mut self, pace: &mut Pace, asking: Incoming) -> io::Result<()> {
+        let topic = asking.topic.clone();
+        if let Some((user, method)) = asked(&topic)
+            && !ELSEWHERE.contains(&method)
+        {
             let turn = pace.ask(user, self.clock.now().monotonic_ms);
             let answer = match turn {
-                Turn::Granted => Some(self.carry_out(user, method, &request.payload).await?),
+                Turn::Granted => Some(self.carry_out(user, method, &asking.payload).await?),
                 Turn::Refused => {
-                    let (id, _) = request::read(method, &request.payload);
+                    let id = request::id(&asking.payload);
                     let error = RoomError::TooManyRequests;
                     Some(request::refused(id.as_ref(), method, error))
                 }
                 Turn::Ignored => None,
             };
             if let Some(answer) = answer {
-                self.answer(user, &request, &answer);
+                self.replies.send(&mut self.link, user, &asking, &answer);
             }
         }
-        if let Some(packet_id) = request.packet_id {
+        if let Some(packet_id) = asking.packet_id {
             self.link.acknowledge(packet_id);
         }
         self.link.flush().await
     }
 
     async fn carry_out(&mut self, user: &str, method: &str, payload: &[u8]) -> io::Result<Value> {
-        let (id, request) = request::read(method, payload);
+        let (id, wanted) = room_request::read(method, payload);
         let id = id.as_ref();
-        let command = match request {
+        let command = match wanted {
             Ok(Request::Change(command)) => command,
             Ok(Request::List {
                 public,
@@ -188,7 +182,8 @@ impl Session {
                 limit,
             }) => {
                 let which = (public, after.as_str(), limit);
-                return Ok(request::list(id, &self.rooms.view(), user, which));
+                let listed = room_request::list(&self.rooms.view(), user, which);
+                return Ok(request::done(id, method, listed));
             }
             Err(error) => return Ok(request::refused(id, method, error)),
         };
@@ -213,7 +208,7 @@ impl Session {
         }
         debug!(user, method, %room, changes = changes.len(), "rooms changed");
         self.tell_those_concerned(user, &command, &changes);
-        Ok(request::done(id, method, &room))
+        Ok(request::done(id, method, json!({ "room": *room })))
     }
 
     /// Stores changes in their order; true when all of them are on disk.
@@ -249,33 +244,6 @@ impl Session {
         // Not to be tried in a tight loop.
         warn!("changes of rooms were refused");
         Err(io::Error::other("changes of rooms were refused"))
-    }
-
-    /// Answers on the Response Topic if the user could use that topic too, else on the user's own.
-    fn answer(&mut self, user: &str, request: &Incoming, answer: &Value) {
-        let own = format!("user/{user}/reply");
-        let wanted = request.response_topic.as_deref();
-        let topic = wanted
-            .filter(|topic| self.may_be_answered_on(user, &own, topic))
-            .unwrap_or(&own);
-        self.link.publish(&Outgoing {
-            topic,
-            payload: answer.to_string().as_bytes(),
-            retain: false,
-            correlation_data: request.correlation_data.as_deref(),
-        });
-    }
-
-    /// The service has the broker's rights, and lends them to nobody: who may not read and write on
-    /// a topic does not make the broker write there.
-    fn may_be_answered_on(&self, user: &str, own: &str, topic: &str) -> bool {
-        let below_own = topic
-            .strip_prefix(own)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        let who = Identity::user(user);
-        let reads = self.rules.may_receive(topic, &who, &*self.members);
-        let writes = || self.rules.may_publish(topic, &who, &*self.members);
-        reads.is_allowed() && (below_own || writes().is_allowed())
     }
 
     /// An event for everyone else whose standing changed.

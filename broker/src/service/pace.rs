@@ -10,7 +10,7 @@ const MINUTE_MS: u64 = 60_000;
 
 /// Whether a request is to be carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(crate) enum Turn {
     /// Yes.
     Granted,
     /// No, and the user is to be told.
@@ -21,7 +21,7 @@ pub(super) enum Turn {
 
 /// Requests of all users in the last minute.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     interval_ms: u64,
     users: HashMap<Arc<str>, Bucket>,
     sweep_at: usize,

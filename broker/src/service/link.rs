@@ -1,4 +1,4 @@
-//! The service's end of an in-memory connection: a small MQTT 5 client of the broker it is part of.
+//! A service's end of an in-memory connection: a small MQTT 5 client of the broker it is part of.
 //!
 //! It speaks like any client, so that what the service does goes through a session, the topic rules
 //! and the journal like everything else. What it waits for at most is bounded by its Receive Maximum.
@@ -22,7 +22,7 @@ const READ_BYTES: usize = 16 * 1024;
 
 /// A message from the broker.
 #[derive(Debug)]
-pub(super) struct Incoming {
+pub(crate) struct Incoming {
     pub topic: String,
     pub payload: Bytes,
     /// To be acknowledged; `None` at QoS 0.
@@ -33,7 +33,7 @@ pub(super) struct Incoming {
 
 /// Something from the broker.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     Message(Incoming),
     /// A publish is stored, or refused.
     Acked {
@@ -46,14 +46,14 @@ pub(super) enum Event {
 
 /// A message for the broker.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing<'a> {
+pub(crate) struct Outgoing<'a> {
     pub topic: &'a str,
     pub payload: &'a [u8],
     pub retain: bool,
     pub correlation_data: Option<&'a [u8]>,
 }
 
-pub(super) struct Link {
+pub(crate) struct Link {
     stream: DuplexStream,
     received: Vec<u8>,
     to_send: Vec<u8>,
@@ -66,7 +66,7 @@ impl Link {
     ///
     /// # Errors
     /// If the broker refuses, or ends.
-    pub async fn open(stream: DuplexStream, client_id: &str, filter: &str) -> io::Result<Self> {
+    pub async fn open(stream: DuplexStream, client_id: &str, filters: &[&str]) -> io::Result<Self> {
         let mut link = Self {
             stream,
             received: Vec::new(),
@@ -91,14 +91,7 @@ impl Link {
             packet_id,
             subscription_id: None,
             user: Vec::new(),
-            filters: vec![SubscribeFilter {
-                filter: filter.to_owned(),
-                qos: QoS::AtLeastOnce,
-                no_local: true,
-                retain_as_published: false,
-                // A request is carried out once, when it comes.
-                retain_handling: RetainHandling::DoNotSend,
-            }],
+            filters: filters.iter().map(|filter| requests(filter)).collect(),
         }));
         link.flush().await?;
         // CONNACK and SUBACK.
@@ -180,6 +173,17 @@ impl Link {
     fn next_packet_id(&mut self) -> u16 {
         self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
         self.last_packet_id
+    }
+}
+
+fn requests(filter: &str) -> SubscribeFilter {
+    SubscribeFilter {
+        filter: filter.to_owned(),
+        qos: QoS::AtLeastOnce,
+        no_local: true,
+        retain_as_published: false,
+        // A request is carried out once, when it comes.
+        retain_handling: RetainHandling::DoNotSend,
     }
 }
 
