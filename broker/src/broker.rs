@@ -18,12 +18,13 @@ use tracing::{error, info};
 
 use crate::admission::Admission;
 use crate::auth::{
-    AccountBook, Accounts, Authenticate, Commits, Hook, KeyError, OwnedDevices, PasswordError,
-    Passwords, Tokens,
+    AccountBook, Accounts, Authenticate, Commits, Hook, KeyError, Logins, OwnedDevices,
+    PasswordError, Passwords, Tokens, WithLogins,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::handshake::{Origin, Reception};
+use crate::http;
 use crate::listener::{self, Bound, Kind};
 use crate::options::{Auth, BrokerOptions, OtherProofs};
 use crate::readiness::{Readiness, State};
@@ -67,6 +68,9 @@ pub enum StartError {
     /// The keys of signed tokens cannot be read.
     #[error("keys of tokens: {0}")]
     Keys(#[from] KeyError),
+    /// The key of logins cannot be read or made.
+    #[error("the key of logins: {0}")]
+    Logins(std::io::Error),
     /// No threads or other resources are to be had.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -107,6 +111,9 @@ impl Broker {
         let shards = shard_count(options.shards);
         let (mailboxes, inboxes) = mailboxes(shards);
         let store = Store::open(&options.store, &options.rules)?;
+        // After the store: the directory is ours now.
+        let logins = Logins::open(&options.store.data_dir).map_err(StartError::Logins)?;
+        let logins = Arc::new(logins);
         let (committed, failed) = (mailboxes.clone(), events.clone());
         let managed: Arc<OnceLock<Arc<Rooms>>> = Arc::default();
         let room_commits = managed.clone();
@@ -185,10 +192,17 @@ impl Broker {
             clock,
         ));
         let auth: Arc<dyn Authenticate> = match options.auth {
-            Auth::By(auth) => auth,
-            Auth::Accounts(options, _) => {
-                Arc::new(Accounts::new(options, book.clone(), tokens.clone(), hook))
-            }
+            Auth::By(other) => Arc::new(WithLogins {
+                logins: logins.clone(),
+                other,
+            }),
+            Auth::Accounts(options, _) => Arc::new(Accounts::new(
+                options,
+                book.clone(),
+                logins.clone(),
+                tokens.clone(),
+                hook,
+            )),
         };
         let counters = Arc::new(Counters::default());
         let reception = Arc::new(Reception {
@@ -208,6 +222,15 @@ impl Broker {
             state: shared.state.clone(),
             counters,
         };
+        let api = http::Api::new(http::Parts {
+            options: options.http,
+            reception: reception.clone(),
+            logins,
+            rooms: room_service.as_ref().map(|(rooms, _)| rooms.clone()),
+            rules: options.rules.clone(),
+            members: shared.members.clone(),
+            state: shared.state.clone(),
+        });
         let (stop, stopped) = watch::channel(false);
         let listening = Listening {
             bound,
@@ -217,6 +240,7 @@ impl Broker {
                 .system_interval
                 .map(|every| (every, sources, system.clone())),
             tokens,
+            api,
             stop: stopped,
         };
         let (runtime, listening) = listening.start()?;
@@ -326,6 +350,7 @@ struct Listening {
     readiness: Readiness,
     statistics: Option<(Duration, system::Sources, SystemValues)>,
     tokens: Option<Arc<Tokens>>,
+    api: http::Api,
     stop: watch::Receiver<bool>,
 }
 
@@ -345,7 +370,8 @@ impl Listening {
         for bound in self.bound {
             let address = bound.address;
             let (reception, readiness) = (self.reception.clone(), self.readiness.clone());
-            let accepting = listener::accept_loop(bound, reception, readiness, self.stop.clone());
+            let (api, stop) = (self.api.clone(), self.stop.clone());
+            let accepting = listener::accept_loop(bound, reception, readiness, api, stop);
             tokio::spawn(async move {
                 if let Err(error) = accepting.await {
                     error!(%address, %error, "this listener does not work");

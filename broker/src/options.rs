@@ -14,6 +14,7 @@ use crate::auth::{
     AccountOptions, Authenticate, HookOptions, OpenMode, PasswordOptions, TokenOptions,
 };
 use crate::handshake;
+use crate::http;
 use crate::listener::{self, Kind};
 use crate::rooms;
 use crate::store;
@@ -94,6 +95,8 @@ pub struct BrokerOptions {
     pub handshake: handshake::Options,
     /// Connections at one time.
     pub max_connections: usize,
+    /// The HTTP API.
+    pub http: http::Options,
     /// Limits on each session.
     pub session: SessionLimits,
     /// Who may use which topics, and what is kept.
@@ -133,6 +136,7 @@ impl BrokerOptions {
                 max_client_id_bytes: 256,
             },
             max_connections: 10_000,
+            http: http::Options::default(),
             session: SessionLimits::default(),
             rules: Arc::new(Rules::compile(&rules).unwrap_or_default()),
             auth: Auth::By(Arc::new(OpenMode)),

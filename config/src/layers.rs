@@ -24,6 +24,7 @@ pub(crate) const TABLES: &[&str] = &[
     "auth",
     "jwt",
     "auth_hook",
+    "http",
     "rooms",
     "mqtt",
     "limits",

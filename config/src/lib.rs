@@ -13,6 +13,7 @@ mod auth;
 mod auth_hook;
 mod bridges;
 mod errors;
+mod http;
 mod jwt;
 mod layers;
 mod logging;
@@ -33,6 +34,7 @@ pub use auth::{Auth, AuthMode};
 pub use auth_hook::AuthHook;
 pub use bridges::{AddressError, Bridge, BridgeAddress, BridgeTopic, Direction, Secret, Transport};
 pub use errors::{ConfigErrors, Origin};
+pub use http::Http;
 pub use jwt::Jwt;
 pub use logging::{Level, Log, LogFormat, Sys};
 pub use mqtt::{Limits, Mqtt};
@@ -80,6 +82,8 @@ pub struct Settings {
     pub jwt: Jwt,
     /// `[auth_hook]`: a program that is asked who may come in.
     pub auth_hook: AuthHook,
+    /// `[http]`: the HTTP API.
+    pub http: Http,
     /// `[mqtt]`: what a client may ask for.
     pub mqtt: Mqtt,
     /// `[limits]`: bounds on the whole server.
@@ -143,6 +147,7 @@ impl Settings {
             rooms: reader.section("rooms"),
             jwt: reader.section("jwt"),
             auth_hook: reader.section("auth_hook"),
+            http: reader.section("http"),
             mqtt: reader.section("mqtt"),
             limits: reader.section("limits"),
             journal: reader.section("journal"),

@@ -69,6 +69,7 @@ fn every_key_is_documented_with_its_default_and_no_other() {
     assert_documented::<Rooms>("rooms");
     assert_documented::<Jwt>("jwt");
     assert_documented::<AuthHook>("auth_hook");
+    assert_documented::<Http>("http");
     assert_documented::<Mqtt>("mqtt");
     assert_documented::<Limits>("limits");
     assert_documented::<Journal>("journal");
@@ -119,6 +120,7 @@ fn fields_of_settings() -> usize {
         rooms: _,
         jwt: _,
         auth_hook: _,
+        http: _,
         mqtt: _,
         limits: _,
         journal: _,
@@ -141,6 +143,7 @@ fn the_shipped_file_has_no_error_and_is_exactly_the_defaults() {
     assert_eq!(shipped.auth, Auth::default());
     assert_eq!(shipped.jwt, Jwt::default());
     assert_eq!(shipped.auth_hook, AuthHook::default());
+    assert_eq!(shipped.http, Http::default());
     assert_eq!(shipped.rooms, Rooms::default());
     assert_eq!(shipped.mqtt, Mqtt::default());
     assert_eq!(shipped.limits, Limits::default());

@@ -8,10 +8,12 @@
 use std::sync::Arc;
 
 use tidings_core::account::Secret;
+use tidings_core::message::UnixMillis;
 use tidings_core::rules::{Identity, IdentityKind};
 
 use super::book::AccountBook;
 use super::jwt::looks_like_token;
+use super::logins::{Login, Logins, Verdict};
 use super::{Admitted, Answer, Attempts, Authenticate, Credentials, Denied, Hook, Limit, Tokens};
 use super::{check_user_name, token};
 
@@ -43,16 +45,18 @@ pub struct Accounts {
     options: Options,
     book: Arc<AccountBook>,
     attempts: Attempts,
+    logins: Arc<Logins>,
     tokens: Option<Arc<Tokens>>,
     hook: Option<Hook>,
 }
 
 impl Accounts {
-    /// Judges by what is in `book`; by signed tokens, and for names without an account by a hook, if
-    /// they are to count.
+    /// Judges by what is in `book` and by logins; by signed tokens, and for names without an account by
+    /// a hook, if they are to count.
     pub fn new(
         options: Options,
         book: Arc<AccountBook>,
+        logins: Arc<Logins>,
         tokens: Option<Arc<Tokens>>,
         hook: Option<Hook>,
     ) -> Self {
@@ -60,6 +64,7 @@ impl Accounts {
             attempts: Attempts::new(options.failures_of_address, options.failures_of_user),
             options,
             book,
+            logins,
             tokens,
             hook,
         }
@@ -70,6 +75,12 @@ impl Accounts {
         let (user, address) = (credentials.username, credentials.address);
         if let Some(user) = user {
             check_user_name(user)?;
+        }
+        // Nobody guesses these, and who has one is not kept out by those who guess passwords.
+        match token_of(&credentials).map(|token| self.logins.verify(token)) {
+            Some(Verdict::Counts(login)) => return self.judge_login(&login, user),
+            Some(Verdict::Over) => return Err(Denied::Outdated),
+            Some(Verdict::Foreign) | None => {}
         }
         if !self.attempts.may_try(now_ms, address, user) {
             return Err(Denied::TooManyAttempts);
@@ -125,23 +136,49 @@ impl Accounts {
         if user.is_some_and(|user| user != claims.user) {
             return Err(Denied::Credentials);
         }
-        if self.book.is_gone(&claims.user) {
+        let ends = claims.ends_s.saturating_mul(1000);
+        let is_older = |valid_from| claims.issued_s < valid_from / 1000;
+        match self.judge_bearer(&claims.user, claims.roles, ends, is_older) {
+            Err(Denied::Outdated) => Err(Denied::Credentials),
+            judged => judged,
+        }
+    }
+
+    fn judge_login(&self, login: &Login, user: Option<&str>) -> Result<Admitted, Denied> {
+        if user.is_some_and(|user| *user != *login.user) {
+            return Err(Denied::Credentials);
+        }
+        // A device that was revoked leaves nothing behind.
+        if login.has_account && self.book.find(&login.user).is_none() {
             return Err(Denied::NotAuthorized);
         }
-        let account = self.book.find(&claims.user);
+        let is_older = |valid_from| login.issued < valid_from;
+        self.judge_bearer(&login.user, login.roles.clone(), login.ends, is_older)
+    }
+
+    fn judge_bearer(
+        &self,
+        user: &str,
+        mut roles: Vec<Arc<str>>,
+        ends: UnixMillis,
+        is_older_than: impl Fn(UnixMillis) -> bool,
+    ) -> Result<Admitted, Denied> {
+        if self.book.is_gone(user) {
+            return Err(Denied::NotAuthorized);
+        }
+        let account = self.book.find(user);
         if let Some(account) = &account {
-            if claims.issued_s < account.valid_from / 1000 {
-                return Err(Denied::Credentials);
+            if is_older_than(account.valid_from) {
+                return Err(Denied::Outdated);
             }
             if !self.book.is_enabled(account) {
                 return Err(Denied::NotAuthorized);
             }
         }
-        let mut roles = claims.roles;
         roles.extend(account.iter().flat_map(|account| account.roles.clone()));
         Ok(Admitted {
-            identity: Identity::user(&claims.user).with_roles(roles),
-            valid_until: Some(claims.ends_s.saturating_mul(1000)),
+            identity: Identity::user(user).with_roles(roles),
+            valid_until: Some(ends),
             has_account: account.is_some(),
         })
     }

@@ -10,6 +10,7 @@ mod book;
 mod devices;
 mod hook;
 mod jwt;
+mod logins;
 mod open;
 mod passwords;
 pub mod signing;
@@ -31,6 +32,8 @@ pub use book::{AccountBook, AccountError, AccountInfo};
 pub(crate) use devices::OwnedDevices;
 pub use hook::{Hook, Options as HookOptions};
 pub use jwt::{KeyError, Options as TokenOptions, Tokens};
+pub(crate) use logins::WithLogins;
+pub use logins::{Login, Logins};
 pub use open::OpenMode;
 pub use passwords::{Options as PasswordOptions, PasswordError, Passwords};
 pub use token::DeviceToken;
@@ -97,6 +100,9 @@ pub enum Denied {
     /// The user name or the password is wrong; which one is not said.
     #[error("user name or password is wrong")]
     Credentials,
+    /// A token that counted once, and does not any more.
+    #[error("the token has come to its end, sign in again")]
+    Outdated,
     /// The client is known and may not come in.
     #[error("not authorized")]
     NotAuthorized,
@@ -112,7 +118,9 @@ impl Denied {
     /// The Reason Code of the CONNACK.
     pub const fn reason(self) -> ReasonCode {
         match self {
-            Self::UserName(_) | Self::Credentials => ReasonCode::BadUserNameOrPassword,
+            Self::UserName(_) | Self::Credentials | Self::Outdated => {
+                ReasonCode::BadUserNameOrPassword
+            }
             Self::NotAuthorized => ReasonCode::NotAuthorized,
             Self::TooManyAttempts => ReasonCode::ConnectionRateExceeded,
             Self::Unavailable => ReasonCode::ServerUnavailable,

@@ -25,6 +25,11 @@ const PKCS8_PREFIX: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
 
+/// Where a data directory has its keys.
+pub(super) fn folder(data_dir: &Path) -> PathBuf {
+    data_dir.join(FOLDER)
+}
+
 /// Where the private key of a data directory is.
 pub fn private_key_file(data_dir: &Path) -> PathBuf {
     data_dir.join(FOLDER).join(PRIVATE)

@@ -7,7 +7,7 @@ use tidings_broker::auth::{
     AccountOptions, HookOptions, Limit, OpenMode, PasswordOptions, TokenOptions,
 };
 use tidings_broker::{
-    Auth, BrokerOptions, OtherProofs, RoomOptions, SessionLimits, handshake, listener, store,
+    Auth, BrokerOptions, OtherProofs, RoomOptions, SessionLimits, handshake, http, listener, store,
 };
 use tidings_config::{AuthMode, Durability, ListenerKind, RoomMode, Settings, TopicRule};
 use tidings_core::message::QoS;
@@ -66,6 +66,10 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
             max_client_id_bytes: usize::from(mqtt.max_client_id_bytes),
         },
         max_connections: limits.max_connections,
+        http: http::Options {
+            login_hours: settings.http.login_hours,
+            max_body_bytes: settings.http.max_body_bytes,
+        },
         session: SessionLimits {
             output_bytes: limits.output_bytes_per_connection,
             receive_maximum: mqtt.receive_maximum,

@@ -1,4 +1,4 @@
-//! HTTP on the WebSocket port: the upgrade to MQTT, the web chat, and whether the broker is well.
+//! HTTP on the WebSocket port: the upgrade to MQTT, the API, the web chat, and whether the broker is well.
 //!
 //! A connection that does not become a WebSocket is short: it ends after [`CONNECTION`], so that a
 //! peer that reads slowly does not hold its place. This module does not know packets.
@@ -27,6 +27,7 @@ use super::websocket::{FrameState, WebSocket, agree};
 use super::{bearer, page};
 use crate::admission::Place;
 use crate::handshake::{Origin, Reception};
+use crate::http::{self, Api, Peer};
 use crate::readiness::{self, Readiness};
 use crate::transport::Transport;
 
@@ -53,7 +54,12 @@ struct Served {
 struct Seat(Arc<Mutex<Option<(SocketAddr, Instant, Place)>>>);
 
 impl Pages {
-    pub fn new(websocket_path: &str, reception: Arc<Reception>, readiness: Readiness) -> Self {
+    pub fn new(
+        websocket_path: &str,
+        reception: Arc<Reception>,
+        readiness: Readiness,
+        api: Api,
+    ) -> Self {
         let served = Served {
             reception,
             readiness,
@@ -66,11 +72,16 @@ impl Pages {
             .route("/readyz", get(ready));
         // The router panics on a path that is there twice, or has characters of its own.
         let is_plain = !websocket_path.contains(['{', '}', '*', ':']);
-        if is_plain && !matches!(websocket_path, "/healthz" | "/readyz") {
+        let is_taken =
+            matches!(websocket_path, "/healthz" | "/readyz") || http::has(websocket_path);
+        if is_plain && !is_taken {
             router = router.route(websocket_path, any(upgrade));
         }
         Self {
-            router: router.fallback(file).with_state(served),
+            router: router
+                .with_state(served)
+                .merge(http::router(api))
+                .fallback(file),
         }
     }
 }
@@ -87,6 +98,7 @@ pub(super) async fn serve(
     let router = TowerToHyperService::new(pages.router);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(seat.clone());
+        request.extensions_mut().insert(Peer(peer));
         router.call(request)
     });
     let connection = http1::Builder::new()

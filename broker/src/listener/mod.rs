@@ -9,7 +9,7 @@ mod bearer;
 pub(crate) mod detect;
 pub(crate) mod frames;
 mod http;
-mod page;
+pub(crate) mod page;
 pub(crate) mod websocket;
 
 use std::io;
@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 
 use crate::admission::Place;
 use crate::handshake::{Origin, Reception};
+use crate::http::Api;
 use crate::readiness::Readiness;
 use crate::transport::Transport;
 use detect::Speaks;
@@ -101,11 +102,12 @@ pub(crate) async fn accept_loop(
     bound: Bound,
     reception: Arc<Reception>,
     readiness: Readiness,
+    api: Api,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(bound.listener)?;
     let kind = bound.options.kind;
-    let pages = http::Pages::new(&bound.options.path, reception.clone(), readiness);
+    let pages = http::Pages::new(&bound.options.path, reception.clone(), readiness, api);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

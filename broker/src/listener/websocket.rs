@@ -115,7 +115,7 @@ fn accept_value(key: &[u8]) -> Option<HeaderValue> {
 
 /// Browsers say which page opens a WebSocket, and let every page open one to any address, loopback
 /// included: so pages of other hosts are refused. The port may differ, as it does in development.
-fn is_same_host(headers: &HeaderMap) -> bool {
+pub(crate) fn is_same_host(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return true;
     };

@@ -1,0 +1,157 @@
+//! Who asks: a token in `Authorization: Bearer` or in the cookie `token`, or name and secret in
+//! `Authorization: Basic`; judged by what judges MQTT clients, with the same limits on failures.
+//!
+//! Invariants: nobody without a name comes in; what changes something is not taken from pages of other
+//! hosts, whatever a browser sends along with it ([`refuse_foreign_pages`]); no secret is logged.
+
+use std::net::IpAddr;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tidings_core::rules::{Identity, IdentityKind};
+
+use super::{Api, Peer, Problem};
+use crate::auth::{Admitted, Credentials};
+use crate::listener::websocket::is_same_host;
+
+/// Without `Origin`, a request with a cookie says by this header that a program made it: pages of other
+/// hosts cannot set it.
+const MARK: &str = "x-tidings";
+
+/// The cookie that has the token.
+pub(super) const COOKIE: &str = "token";
+
+/// Someone who has proved who they are.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// As for a client of MQTT.
+    pub admitted: Admitted,
+    /// Where the request came from.
+    pub address: Option<IpAddr>,
+    /// What they showed, if that was a token.
+    token: Option<String>,
+}
+
+impl Caller {
+    /// The user's name.
+    pub fn user(&self) -> &str {
+        &self.admitted.identity.user
+    }
+
+    /// Who they are for topic rules.
+    pub fn identity(&self) -> &Identity {
+        &self.admitted.identity
+    }
+
+    /// The token that they showed, to be taken back.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+}
+
+impl FromRequestParts<Api> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let proof = Proof::of(&parts.headers)?;
+        refuse_foreign_pages(&parts.method, &parts.headers, &proof)?;
+        let address = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
+        let (username, password, bearer) = match &proof {
+            Proof::Nothing => return Err(Problem::unauthorized("sign in first")),
+            Proof::Bearer(token) | Proof::Cookie(token) => (None, None, Some(token.as_str())),
+            Proof::Basic(user, secret) => (Some(user.as_str()), Some(secret.as_bytes()), None),
+        };
+        let credentials = Credentials {
+            username,
+            password,
+            client_id: "",
+            address,
+            bearer,
+        };
+        let admitted = admit(api, credentials).await?;
+        let token = match proof {
+            Proof::Bearer(token) | Proof::Cookie(token) => Some(token),
+            Proof::Basic(..) | Proof::Nothing => None,
+        };
+        Ok(Self {
+            admitted,
+            address,
+            token,
+        })
+    }
+}
+
+/// Judges credentials; whoever is admitted has a name, and is still welcome.
+pub(super) async fn admit(api: &Api, credentials: Credentials<'_>) -> Result<Admitted, Problem> {
+    let auth = &api.reception.auth;
+    let admitted = auth.authenticate(credentials).await?;
+    if admitted.identity.kind != IdentityKind::User {
+        return Err(Problem::unauthorized("the token does not count"));
+    }
+    if !auth.is_welcome(&admitted) {
+        return Err(crate::auth::Denied::NotAuthorized.into());
+    }
+    Ok(admitted)
+}
+
+/// What a request shows.
+pub(super) enum Proof {
+    Nothing,
+    Bearer(String),
+    Cookie(String),
+    Basic(String, String),
+}
+
+impl Proof {
+    /// The header counts before the cookie, which browsers send of their own accord.
+    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let unreadable = || Problem::unauthorized("the header Authorization cannot be read");
+        if let Some(value) = headers.get(header::AUTHORIZATION) {
+            let text = value.to_str().map_err(|_| unreadable())?;
+            let (scheme, rest) = text.split_once(' ').ok_or_else(unreadable)?;
+            let rest = rest.trim();
+            if scheme.eq_ignore_ascii_case("bearer") {
+                return Ok(Self::Bearer(rest.to_owned()));
+            }
+            if !scheme.eq_ignore_ascii_case("basic") {
+                return Err(unreadable());
+            }
+            let bytes = STANDARD.decode(rest).map_err(|_| unreadable())?;
+            let text = String::from_utf8(bytes).map_err(|_| unreadable())?;
+            let (user, secret) = text.split_once(':').ok_or_else(unreadable)?;
+            return Ok(Self::Basic(user.to_owned(), secret.to_owned()));
+        }
+        let cookies = headers.get_all(header::COOKIE).into_iter();
+        let found = cookies
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+            .find(|(name, value)| *name == COOKIE && !value.is_empty());
+        Ok(found.map_or(Self::Nothing, |(_, token)| Self::Cookie(token.to_owned())))
+    }
+}
+
+/// Browsers say which page a request comes from. With a cookie, which they send whoever asks, a request
+/// that changes something has to say so, or be marked as a program's.
+pub(super) fn refuse_foreign_pages(
+    method: &Method,
+    headers: &HeaderMap,
+    proof: &Proof,
+) -> Result<(), Problem> {
+    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Ok(());
+    }
+    let refuse =
+        |text: &'static str| Err(Problem::new(StatusCode::FORBIDDEN, "foreign_origin", text));
+    let says_origin = headers.contains_key(header::ORIGIN);
+    if says_origin && !is_same_host(headers) {
+        return refuse("pages of other hosts may not do this");
+    }
+    if matches!(proof, Proof::Cookie(_)) && !says_origin && !headers.contains_key(MARK) {
+        return refuse("with a cookie this needs the header Origin, or X-Tidings: 1");
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! The HTTP API, on the port of WebSocket: `/v1/...`, JSON, one file for each resource.
+//!
+//! ```text
+//! request -> Caller (who is it?) -> resource -> answer, or Problem {"error":{"code","status","text"}}
+//! ```
+//! Invariants: whoever asks has proved who they are ([`Caller`]) before anything is looked at; what
+//! they see and do is judged by the topic rules and the services that judge MQTT, at the time of the
+//! answer; every endpoint is in one table, of which the router and the OpenAPI document are made.
+//! This module does not know sockets; they are the listener's.
+
+mod body;
+mod caller;
+mod endpoint;
+mod login;
+mod openapi;
+mod problem;
+mod reply;
+
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::any;
+use tidings_core::rules::{Membership, Rules};
+use tidings_core::state::State;
+
+use crate::auth::Logins;
+use crate::handshake::Reception;
+use crate::rooms::Rooms;
+
+pub(crate) use body::Json;
+pub(crate) use caller::Caller;
+pub(crate) use endpoint::{Endpoint, delete, get, patch, post, put};
+pub(crate) use problem::Problem;
+
+/// Where all paths of the API begin.
+const BASE: &str = "/v1";
+
+/// How the HTTP API works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Hours that a login counts.
+    pub login_hours: u32,
+    /// Bytes of a request's body.
+    pub max_body_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            login_hours: 7 * 24,
+            max_body_bytes: 1024 * 1024,
+        }
+    }
+}
+
+/// What the API works with.
+pub(crate) struct Parts {
+    pub options: Options,
+    pub reception: Arc<Reception>,
+    pub logins: Arc<Logins>,
+    /// `None`: everyone is in every room.
+    pub rooms: Option<Arc<Rooms>>,
+    pub rules: Arc<Rules>,
+    pub members: Arc<dyn Membership + Send + Sync>,
+    pub state: Arc<dyn State>,
+}
+
+/// The API, as every request sees it.
+#[derive(Clone)]
+pub(crate) struct Api(Arc<Parts>);
+
+impl Api {
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Whom a request came from, as far as the socket knows; in the extensions of each request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub SocketAddr);
+
+/// Every endpoint there is.
+fn endpoints() -> Vec<Endpoint> {
+    [login::endpoints(), openapi::endpoints()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Whether a path belongs to the API.
+pub(crate) fn has(path: &str) -> bool {
+    path == BASE || path.starts_with("/v1/") || endpoints().iter().any(|one| one.path == path)
+}
+
+/// Serves all endpoints, and answers for everything else below their base.
+pub(crate) fn router(api: Api) -> Router {
+    let nothing = || async { Problem::not_found("there is nothing at this path") };
+    let not_so = || async { Problem::method_not_allowed() };
+    let mut router = Router::new()
+        .route(BASE, any(nothing))
+        .route("/v1/{*rest}", any(nothing));
+    for endpoint in endpoints() {
+        router = router.route(endpoint.path, endpoint.handler);
+    }
+    router.method_not_allowed_fallback(not_so).with_state(api)
+}

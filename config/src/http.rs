@@ -1,0 +1,41 @@
+//! `[http]`: the HTTP API.
+
+use serde::Deserialize;
+
+use crate::reader::{Checks, Section};
+
+/// `[http]`: the HTTP API on the WebSocket listeners.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Hours that a login counts.
+    pub login_hours: u32,
+    /// Bytes of a request's body.
+    pub max_body_bytes: usize,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            login_hours: 168,
+            max_body_bytes: 1_048_576,
+        }
+    }
+}
+
+impl Section for Http {
+    fn check(&self, checks: &mut Checks<'_>) {
+        checks.range(
+            "login_hours",
+            u64::from(self.login_hours),
+            1..=87_600,
+            "a login lasts a while, and ends some day",
+        );
+        checks.range(
+            "max_body_bytes",
+            self.max_body_bytes as u64,
+            1024..=268_435_456,
+            "it is held in memory",
+        );
+    }
+}
