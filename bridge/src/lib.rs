@@ -1,6 +1,7 @@
-//! What is not an MQTT client talking to us: the journal and the state on disk, links to other
-//! brokers.
+//! What is not an MQTT client talking to us: the journal and the state on disk, gateways to other
+//! protocols, links to other brokers.
 
+pub mod gateway;
 pub mod journal;
 pub mod remote;
 pub mod state;

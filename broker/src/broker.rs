@@ -18,7 +18,7 @@ use tracing::{error, info};
 
 use crate::admission::Admission;
 use crate::auth::{
-    AccountBook, Accounts, Authenticate, Commits, Hook, KeyError, Logins, OwnedDevices,
+    AccountBook, Accounts, Admitted, Authenticate, Commits, Hook, KeyError, Logins, OwnedDevices,
     PasswordError, Passwords, Tokens, WithLogins,
 };
 use crate::clock::Clock;
@@ -34,10 +34,6 @@ use crate::shard::{Report, ShardThread, Shared, mailboxes};
 use crate::store::{self, Store};
 use crate::supervisor::{Happened, StopError, Supervisor};
 use crate::system::{self, SystemValues};
-use crate::transport::Transport;
-
-/// Bytes between the two ends of an in-memory connection, in each direction: what sockets have.
-const PIPE_BYTES: usize = 64 * 1024;
 
 /// How long a start waits until requests about rooms are heard.
 const ROOM_SERVICE_START: Duration = Duration::from_secs(5);
@@ -309,18 +305,9 @@ fn connect_in_memory(
     runtime: &tokio::runtime::Handle,
     label: &str,
 ) -> DuplexStream {
-    let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-    let reception = reception.clone();
-    let origin = Origin::Broker {
-        label: label.into(),
-    };
-    runtime.spawn(async move {
-        let deadline = reception.deadline();
-        reception
-            .receive(Transport::Memory(ours), origin, deadline, None)
-            .await;
-    });
-    theirs
+    let label = label.into();
+    let _inside = runtime.enter();
+    reception.connect_in_memory(Origin::Broker { label })
 }
 
 fn shard_count(wanted: u16) -> u16 {
@@ -430,6 +417,18 @@ impl Running {
     /// identifier must begin with [`handshake::LINK_PREFIX`]. `label` names it in logs.
     pub fn connect_in_memory(&self, label: &str) -> DuplexStream {
         connect_in_memory(&self.reception, &self.runtime, label)
+    }
+
+    /// A connection that speaks MQTT like a socket, for someone who was let in already; its client
+    /// identifier must begin with [`handshake::HTTP_PREFIX`]. It ends like a socket's: when the
+    /// account may not be here any more, or at `valid_until`.
+    ///
+    /// [`handshake::HTTP_PREFIX`]: crate::handshake::HTTP_PREFIX
+    pub fn connect_as(&self, admitted: Admitted) -> DuplexStream {
+        let admitted = Arc::new(admitted);
+        let _inside = self.runtime.enter();
+        self.reception
+            .connect_in_memory(Origin::Gateway { admitted })
     }
 
     /// Sets a value of the `$SYS` tree; `topic` begins with `$SYS/`.

@@ -14,7 +14,7 @@ use tidings_core::codec::{
 };
 use tidings_core::rules::Identity;
 use tidings_core::shard::{ConnectRequest, shard_of};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
@@ -27,6 +27,12 @@ use crate::transport::{Transport, close_gently};
 
 /// What Client Identifiers of links to other brokers begin with.
 pub const LINK_PREFIX: &str = "$link/";
+
+/// What Client Identifiers of sessions that come over HTTP begin with.
+pub const HTTP_PREFIX: &str = "$http/";
+
+/// Bytes between the two ends of an in-memory connection, in each direction: what sockets have.
+const PIPE_BYTES: usize = 64 * 1024;
 
 /// Bytes asked for at first: nearly every CONNECT fits, and it is not long-lived.
 const FIRST_READ: usize = 512;
@@ -52,6 +58,9 @@ pub(crate) enum Origin {
     Network { peer: std::net::SocketAddr },
     /// A part of the broker, by name: it has the broker's rights.
     Broker { label: Arc<str> },
+    /// A gateway, for someone who was let in already: the session has that user's rights, takes a
+    /// place, and ends like one that came over a socket.
+    Gateway { admitted: Arc<Admitted> },
 }
 
 impl std::fmt::Display for Origin {
@@ -59,6 +68,7 @@ impl std::fmt::Display for Origin {
         match self {
             Self::Network { peer } => peer.fmt(f),
             Self::Broker { label } => f.write_str(label),
+            Self::Gateway { admitted } => write!(f, "gateway:{}", admitted.identity.user),
         }
     }
 }
@@ -94,6 +104,19 @@ impl Reception {
     /// The instant by which a peer that comes now must have sent its CONNECT.
     pub fn deadline(&self) -> Instant {
         Instant::now() + self.options.connect_timeout
+    }
+
+    /// A connection in memory that speaks MQTT like a socket, in the current runtime.
+    pub fn connect_in_memory(self: &Arc<Self>, origin: Origin) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        let reception = self.clone();
+        tokio::spawn(async move {
+            let deadline = reception.deadline();
+            reception
+                .receive(Transport::Memory(ours), origin, deadline, None)
+                .await;
+        });
+        theirs
     }
 
     /// Takes a peer from its first byte to its shard, or to its end. `place` is given back when
@@ -225,6 +248,7 @@ impl Reception {
         }
         let (admitted, place) = match origin {
             Origin::Broker { .. } => (Admitted::as_one(Identity::broker()), None),
+            Origin::Gateway { admitted } => ((**admitted).clone(), Some(self.place(refuse)?)),
             Origin::Network { peer } => {
                 let credentials = Credentials {
                     username: connect.username,
@@ -238,10 +262,7 @@ impl Reception {
                     .authenticate(credentials)
                     .await
                     .map_err(|denied| refuse(denied.reason(), denied.to_string()))?;
-                let place = self.admission.connection().ok_or_else(|| {
-                    refuse(ReasonCode::QuotaExceeded, "too many connections".to_owned())
-                })?;
-                (admitted, Some(place))
+                (admitted, Some(self.place(refuse)?))
             }
         };
         let now = self.clock.now();
@@ -253,6 +274,11 @@ impl Reception {
             admitted,
             place,
         })
+    }
+
+    fn place(&self, refuse: impl FnOnce(ReasonCode, String) -> Refusal) -> Result<Place, Refusal> {
+        let full = || refuse(ReasonCode::QuotaExceeded, "too many connections".to_owned());
+        self.admission.connection().ok_or_else(full)
     }
 
     /// The Client Identifier of the session, and whether it was invented here (§3.1.3.1).
@@ -287,6 +313,9 @@ impl Reception {
             }
             Origin::Broker { .. } if !id.starts_with(LINK_PREFIX) => {
                 Err("the client identifier of a link begins with $link/")
+            }
+            Origin::Gateway { .. } if !id.starts_with(HTTP_PREFIX) => {
+                Err("the client identifier of a gateway's session begins with $http/")
             }
             _ => Ok((id.into(), false)),
         }

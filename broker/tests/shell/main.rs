@@ -5,6 +5,7 @@ mod command_line;
 mod denials;
 mod failure;
 mod flow;
+mod gateway;
 mod handshake;
 mod peer;
 mod restart;
