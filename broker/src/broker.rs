@@ -146,7 +146,8 @@ impl Broker {
             let rooms = managed.get_or_init(|| rooms);
             room_service = Some((rooms.clone(), room_options));
         }
-        if matches!(options.auth, Auth::Accounts(..)) {
+        let has_accounts = matches!(options.auth, Auth::Accounts(..));
+        if has_accounts {
             let (rooms, state) = (members, store.state());
             members = Arc::new(OwnedDevices { rooms, state });
         }
@@ -211,13 +212,13 @@ impl Broker {
             clock,
         });
         let system = SystemValues::new(mailboxes.clone());
-        let sources = system::Sources {
+        let sources = Arc::new(system::Sources {
             clock,
             threads: threads.clone(),
             journal: shared.journal.clone(),
             state: shared.state.clone(),
             counters,
-        };
+        });
         let api = http::Api::new(http::Parts {
             options: options.http,
             reception: reception.clone(),
@@ -226,6 +227,12 @@ impl Broker {
             rules: options.rules.clone(),
             members: shared.members.clone(),
             state: shared.state.clone(),
+            sources: sources.clone(),
+            readiness: readiness.clone(),
+            has_accounts,
+            max_packet_bytes: options.session.maximum_packet_bytes as usize,
+            hands: http::Hands::default(),
+            requests: http::Requests::default(),
         });
         let (stop, stopped) = watch::channel(false);
         let listening = Listening {
@@ -234,7 +241,7 @@ impl Broker {
             readiness: readiness.clone(),
             statistics: options
                 .system_interval
-                .map(|every| (every, sources, system.clone())),
+                .map(|every| (every, sources.clone(), system.clone())),
             tokens,
             api,
             stop: stopped,
@@ -335,7 +342,7 @@ struct Listening {
     bound: Vec<Bound>,
     reception: Arc<Reception>,
     readiness: Readiness,
-    statistics: Option<(Duration, system::Sources, SystemValues)>,
+    statistics: Option<(Duration, Arc<system::Sources>, SystemValues)>,
     tokens: Option<Arc<Tokens>>,
     api: http::Api,
     stop: watch::Receiver<bool>,

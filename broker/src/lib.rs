@@ -12,11 +12,6 @@ mod clock;
 pub mod control;
 mod counters;
 pub mod handshake;
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "the resources that use these come next"
-)]
 pub mod http;
 pub mod listener;
 mod options;

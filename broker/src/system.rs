@@ -45,8 +45,17 @@ pub(crate) struct Sources {
     pub counters: Arc<Counters>,
 }
 
+/// One number, as it is told to Prometheus.
+pub(crate) struct Figure {
+    pub name: &'static str,
+    pub help: &'static str,
+    /// It counts from the start of the broker, and never falls.
+    pub only_grows: bool,
+    pub value: u64,
+}
+
 /// Publishes all statistics `every` so often, for ever.
-pub(crate) async fn publish(every: Duration, sources: Sources, values: SystemValues) {
+pub(crate) async fn publish(every: Duration, sources: Arc<Sources>, values: SystemValues) {
     values.set(
         "$SYS/broker/version",
         Bytes::from(concat!("tidings ", env!("CARGO_PKG_VERSION"))),
@@ -68,6 +77,142 @@ pub(crate) async fn publish(every: Duration, sources: Sources, values: SystemVal
 }
 
 impl Sources {
+    /// Everything that is counted, now.
+    pub fn figures(&self) -> Vec<Figure> {
+        let reports: Vec<Report> = self.threads.iter().map(|thread| thread.report()).collect();
+        let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+        let counted = |name, help, value| Figure {
+            name,
+            help,
+            only_grows: true,
+            value,
+        };
+        let now = |name, help, value| Figure {
+            name,
+            help,
+            only_grows: false,
+            value,
+        };
+        let counters = &self.counters;
+        let (journal_end, journal_start) = (self.journal.end().0, self.journal.start().0);
+        // Shards report each quarter of a second: the journal may have gone on since.
+        let behind = reports
+            .iter()
+            .map(|report| journal_end.saturating_sub(report.position.0));
+        vec![
+            now(
+                "connections",
+                "Clients that are online",
+                sum(|r| r.stats.connections),
+            ),
+            counted(
+                "connections_opened",
+                "Clients that came online",
+                sum(|r| r.stats.connections_total),
+            ),
+            counted(
+                "sockets_accepted",
+                "Sockets that were accepted",
+                counters.accepted.get(),
+            ),
+            counted(
+                "clients_refused",
+                "CONNECTs that were refused, and peers without one",
+                counters.refused.get(),
+            ),
+            counted(
+                "sockets_turned_away",
+                "Sockets closed at once: too many were in their handshake",
+                counters.turned_away.get(),
+            ),
+            now(
+                "subscriptions",
+                "Subscriptions of clients that are online",
+                sum(|r| r.stats.subscriptions),
+            ),
+            now(
+                "retained_messages",
+                "Retained messages",
+                self.state.retained_count(),
+            ),
+            counted(
+                "messages_received",
+                "PUBLISH packets from clients",
+                sum(|r| r.stats.messages_received),
+            ),
+            counted(
+                "messages_sent",
+                "PUBLISH packets to clients",
+                sum(|r| r.stats.messages_sent),
+            ),
+            counted(
+                "messages_kept",
+                "Messages that went to the journal",
+                sum(|r| r.stats.messages_kept),
+            ),
+            counted(
+                "messages_dropped_output_full",
+                "QoS 0 messages dropped at a full output",
+                sum(|r| r.stats.dropped_output_full),
+            ),
+            counted(
+                "messages_dropped_unwanted",
+                "Messages that had expired, or were too large for their receiver",
+                sum(|r| r.stats.dropped_unwanted),
+            ),
+            counted(
+                "publishes_refused",
+                "Publishes refused by a topic rule",
+                sum(|r| r.stats.refused_publishes),
+            ),
+            counted(
+                "protocol_errors",
+                "Connections closed for a protocol error",
+                sum(|r| r.stats.protocol_errors),
+            ),
+            counted(
+                "sessions_lagged",
+                "How often a session began to lag",
+                sum(|r| r.stats.lagged),
+            ),
+            now(
+                "sessions_lagging",
+                "Sessions that read on from the journal",
+                sum(|r| r.stats.lagging),
+            ),
+            counted(
+                "bytes_received",
+                "Bytes of MQTT from clients",
+                sum(|r| r.bytes_received),
+            ),
+            counted(
+                "bytes_sent",
+                "Bytes of MQTT to clients",
+                sum(|r| r.bytes_sent),
+            ),
+            now(
+                "journal_start_offset",
+                "First offset from which nothing is missing",
+                journal_start,
+            ),
+            now(
+                "journal_end_offset",
+                "Offset of the next entry",
+                journal_end,
+            ),
+            now(
+                "state_applied_offset",
+                "Offset up to which the journal is in the state",
+                self.state.applied().0,
+            ),
+            now(
+                "shard_behind_entries",
+                "Entries of the journal that the slowest shard has not handled",
+                behind.max().unwrap_or(0),
+            ),
+        ]
+    }
+
     fn numbers(&self, most_connected: &mut u64) -> Vec<(&'static str, u64)> {
         let reports: Vec<Report> = self.threads.iter().map(|thread| thread.report()).collect();
         let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();

@@ -12,6 +12,21 @@ pub struct Http {
     pub login_hours: u32,
     /// Bytes of a request's body.
     pub max_body_bytes: usize,
+    /// Who is given `/metrics`.
+    pub metrics: MetricsAccess,
+}
+
+/// Who is given `/metrics`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricsAccess {
+    /// Requests from this machine that no proxy passed on, and administrators.
+    #[default]
+    Local,
+    /// Administrators.
+    Admin,
+    /// Whoever asks.
+    Anyone,
 }
 
 impl Default for Http {
@@ -19,6 +34,7 @@ impl Default for Http {
         Self {
             login_hours: 168,
             max_body_bytes: 1_048_576,
+            metrics: MetricsAccess::Local,
         }
     }
 }

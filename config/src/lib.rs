@@ -34,7 +34,7 @@ pub use auth::{Auth, AuthMode};
 pub use auth_hook::AuthHook;
 pub use bridges::{AddressError, Bridge, BridgeAddress, BridgeTopic, Direction, Secret, Transport};
 pub use errors::{ConfigErrors, Origin};
-pub use http::Http;
+pub use http::{Http, MetricsAccess};
 pub use jwt::Jwt;
 pub use logging::{Level, Log, LogFormat, Sys};
 pub use mqtt::{Limits, Mqtt};

@@ -9,7 +9,9 @@ use tidings_broker::auth::{
 use tidings_broker::{
     Auth, BrokerOptions, OtherProofs, RoomOptions, SessionLimits, handshake, http, listener, store,
 };
-use tidings_config::{AuthMode, Durability, ListenerKind, RoomMode, Settings, TopicRule};
+use tidings_config::{
+    AuthMode, Durability, ListenerKind, MetricsAccess, RoomMode, Settings, TopicRule,
+};
 use tidings_core::message::QoS;
 use tidings_core::rooms::Limits;
 use tidings_core::rules::{Keep, OpenRooms, RuleSource, Rules};
@@ -69,6 +71,11 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
         http: http::Options {
             login_hours: settings.http.login_hours,
             max_body_bytes: settings.http.max_body_bytes,
+            metrics: match settings.http.metrics {
+                MetricsAccess::Local => http::MetricsFor::Local,
+                MetricsAccess::Admin => http::MetricsFor::Admin,
+                MetricsAccess::Anyone => http::MetricsFor::Anyone,
+            },
         },
         session: SessionLimits {
             output_bytes: limits.output_bytes_per_connection,

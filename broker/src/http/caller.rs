@@ -4,8 +4,6 @@
 //! Invariants: nobody without a name comes in; what changes something is not taken from pages of other
 //! hosts, whatever a browser sends along with it ([`refuse_foreign_pages`]); no secret is logged.
 
-use std::net::IpAddr;
-
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -29,8 +27,6 @@ pub(super) const COOKIE: &str = "token";
 pub(crate) struct Caller {
     /// As for a client of MQTT.
     pub admitted: Admitted,
-    /// Where the request came from.
-    pub address: Option<IpAddr>,
     /// What they showed, if that was a token.
     token: Option<String>,
 }
@@ -76,11 +72,7 @@ impl FromRequestParts<Api> for Caller {
             Proof::Bearer(token) | Proof::Cookie(token) => Some(token),
             Proof::Basic(..) | Proof::Nothing => None,
         };
-        Ok(Self {
-            admitted,
-            address,
-            token,
-        })
+        Ok(Self { admitted, token })
     }
 }
 

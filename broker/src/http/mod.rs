@@ -10,28 +10,44 @@
 
 mod body;
 mod caller;
+mod devices;
+mod docs;
 mod endpoint;
+mod hand;
 mod login;
+mod members;
+mod messages;
+mod metrics;
 mod openapi;
+mod place;
+mod presence;
 mod problem;
+mod read;
 mod reply;
+mod rooms;
+mod sessions;
 
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::any;
 use tidings_core::rules::{Membership, Rules};
 use tidings_core::state::State;
 
 use crate::auth::Logins;
 use crate::handshake::Reception;
+use crate::readiness::Readiness;
 use crate::rooms::Rooms;
+use crate::system::Sources;
 
 pub(crate) use body::Json;
 pub(crate) use caller::Caller;
 pub(crate) use endpoint::{Endpoint, delete, get, patch, post, put};
+pub(crate) use hand::Hands;
+pub(crate) use metrics::Requests;
 pub(crate) use problem::Problem;
 
 /// Where all paths of the API begin.
@@ -44,6 +60,20 @@ pub struct Options {
     pub login_hours: u32,
     /// Bytes of a request's body.
     pub max_body_bytes: usize,
+    /// Who is given the metrics.
+    pub metrics: MetricsFor,
+}
+
+/// Who is given the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetricsFor {
+    /// Requests from this machine that no proxy passed on, and administrators.
+    #[default]
+    Local,
+    /// Administrators.
+    Admin,
+    /// Whoever asks.
+    Anyone,
 }
 
 impl Default for Options {
@@ -51,6 +81,7 @@ impl Default for Options {
         Self {
             login_hours: 7 * 24,
             max_body_bytes: 1024 * 1024,
+            metrics: MetricsFor::Local,
         }
     }
 }
@@ -65,6 +96,14 @@ pub(crate) struct Parts {
     pub rules: Arc<Rules>,
     pub members: Arc<dyn Membership + Send + Sync>,
     pub state: Arc<dyn State>,
+    pub sources: Arc<Sources>,
+    pub readiness: Readiness,
+    /// People have passwords and devices have tokens.
+    pub has_accounts: bool,
+    /// Bytes of the largest packet that a session takes.
+    pub max_packet_bytes: usize,
+    pub hands: Hands,
+    pub requests: Requests,
 }
 
 /// The API, as every request sees it.
@@ -91,10 +130,22 @@ pub(crate) struct Peer(pub SocketAddr);
 
 /// Every endpoint there is.
 fn endpoints() -> Vec<Endpoint> {
-    [login::endpoints(), openapi::endpoints()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        login::endpoints(),
+        rooms::endpoints(),
+        members::endpoints(),
+        messages::endpoints(),
+        read::endpoints(),
+        presence::endpoints(),
+        sessions::endpoints(),
+        devices::endpoints(),
+        metrics::endpoints(),
+        openapi::endpoints(),
+        docs::endpoints(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Whether a path belongs to the API.
@@ -110,7 +161,11 @@ pub(crate) fn router(api: Api) -> Router {
         .route(BASE, any(nothing))
         .route("/v1/{*rest}", any(nothing));
     for endpoint in endpoints() {
-        router = router.route(endpoint.path, endpoint.handler);
+        let counted = (api.requests.clone(), endpoint.method, endpoint.path);
+        let handler = endpoint
+            .handler
+            .layer(from_fn_with_state(counted, metrics::count));
+        router = router.route(endpoint.path, handler);
     }
     router.method_not_allowed_fallback(not_so).with_state(api)
 }

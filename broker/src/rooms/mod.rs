@@ -23,6 +23,7 @@ use tidings_core::rules::Membership;
 use tidings_core::state::State;
 use tracing::warn;
 
+pub(crate) use request::MAX_LISTED;
 pub(crate) use service::{Start, run};
 
 /// Client Identifier of the service. No link to another broker can have it: their names have no @.
@@ -98,6 +99,12 @@ impl Rooms {
     /// The rooms as they are now. To be held shortly: commits wait for it.
     pub fn view(&self) -> RwLockReadGuard<'_, RoomView> {
         self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `list` is answered: the user's rooms, or those that everyone sees.
+    pub fn list(&self, user: &str, public: bool, after: &str, limit: usize) -> serde_json::Value {
+        let limit = limit.clamp(1, MAX_LISTED);
+        request::list(&self.view(), user, (public, after, limit))
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {

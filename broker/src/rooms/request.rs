@@ -10,7 +10,7 @@ use crate::auth::check_user_name;
 use crate::service::request;
 
 /// Rooms in one answer to `list`.
-const MAX_LISTED: usize = 100;
+pub(crate) const MAX_LISTED: usize = 100;
 
 /// The fields of all requests; each method looks at its own.
 #[derive(Debug, Default, Deserialize)]

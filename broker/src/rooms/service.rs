@@ -154,12 +154,12 @@ impl Session {
             let turn = pace.ask(user, self.clock.now().monotonic_ms);
             let answer = match turn {
                 Turn::Granted => Some(self.carry_out(user, method, &asking.payload).await?),
-                Turn::Refused => {
+                turn if turn == Turn::Refused || asking.response_topic.is_some() => {
                     let id = request::id(&asking.payload);
                     let error = RoomError::TooManyRequests;
                     Some(request::refused(id.as_ref(), method, error))
                 }
-                Turn::Ignored => None,
+                _ => None,
             };
             if let Some(answer) = answer {
                 self.replies.send(&mut self.link, user, &asking, &answer);

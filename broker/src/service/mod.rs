@@ -159,12 +159,12 @@ async fn turn(
                 let (id, result) = service.answer(user, method, &message.payload).await;
                 Some(request::answer(id.as_ref(), method, result))
             }
-            Turn::Refused => {
+            turn if turn == Turn::Refused || message.response_topic.is_some() => {
                 let id = request::id(&message.payload);
                 let refused = Err(RoomError::TooManyRequests);
                 Some(request::answer(id.as_ref(), method, refused))
             }
-            Turn::Ignored => None,
+            _ => None,
         };
         if let Some(answer) = answer {
             replies.send(link, user, &message, &answer);

@@ -15,7 +15,7 @@ pub(crate) enum Turn {
     Granted,
     /// No, and the user is to be told.
     Refused,
-    /// No, and the user was told.
+    /// No, and the user was told; who waits for an answer on a Response Topic is told each time.
     Ignored,
 }
 

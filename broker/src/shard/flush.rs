@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info};
 
 use super::connection::{Connection, Connections};
-use super::mailbox::Arrival;
+use super::mailbox::{Arrival, Visit};
 use super::reading::{Gate, READ_BUFFER, read_loop};
 use super::{Report, Shared};
 use crate::transport::close_gently;
@@ -107,6 +107,12 @@ impl Local {
         self.shard
             .borrow_mut()
             .handle_input(self.shared.clock.now(), input);
+        self.want_flush();
+    }
+
+    /// Somebody looks into the shard, or reaches into it.
+    pub fn visit(&self, visit: Visit) {
+        visit(self.shared.clock.now(), &mut self.shard.borrow_mut());
         self.want_flush();
     }
 

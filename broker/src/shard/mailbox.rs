@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tidings_core::journal::ShardId;
-use tidings_core::shard::{ConnectRequest, Input};
+use tidings_core::shard::{ConnectRequest, Input, Now, Shard};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 use crate::admission::Place;
 use crate::handshake::Origin;
@@ -29,9 +30,14 @@ pub(crate) enum Command {
     Adopt(Box<Arrival>),
     /// Something that happened.
     Input(Input),
+    /// Somebody looks into the shard, or reaches into it.
+    Visit(Visit),
     /// End now, whatever is unfinished: the deadline of a stop has passed.
     Abandon,
 }
+
+/// What is done in a shard's own thread.
+pub(crate) type Visit = Box<dyn FnOnce(Now, &mut Shard) + Send>;
 
 /// A client that was let in, on its way to its shard.
 pub(crate) struct Arrival {
@@ -96,6 +102,21 @@ impl Mailboxes {
         for shard in 0..self.len() {
             self.input(shard, input());
         }
+    }
+
+    /// Does something in the thread of a shard, and gives what came out; nothing if the shard has ended.
+    pub fn visit<T: Send + 'static>(
+        &self,
+        shard: ShardId,
+        visit: impl FnOnce(Now, &mut Shard) -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (done, is_done) = oneshot::channel();
+        let visit = move |now: Now, shard: &mut Shard| {
+            // Who asked may have given up.
+            let _ = done.send(visit(now, shard));
+        };
+        self.send(shard, Command::Visit(Box::new(visit)));
+        is_done
     }
 
     /// Hands a client over.

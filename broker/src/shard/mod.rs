@@ -208,6 +208,7 @@ async fn inbox_loop(local: Rc<Local>, mut inbox: mailbox::Inbox) {
                     stopping |= matches!(input, Input::Shutdown);
                     local.input(input);
                 }
+                Command::Visit(visit) => local.visit(visit),
                 Command::Abandon => return,
             }
         }

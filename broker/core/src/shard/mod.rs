@@ -20,6 +20,7 @@ mod commit;
 mod deliver;
 mod group;
 mod inbound;
+mod inspect;
 mod peers;
 mod publish;
 mod read_on;
@@ -44,6 +45,7 @@ use crate::state::State;
 use crate::tree::SubscriptionTree;
 
 pub use attach::ConnectRequest;
+pub use inspect::Connected;
 pub use peers::ShardMessage;
 pub use revoke::Revocation;
 pub use sessions::ConnId;

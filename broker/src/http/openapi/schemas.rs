@@ -1,52 +1,209 @@
 //! The JSON of requests and answers, as JSON Schema.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// All schemas, by name.
 pub(super) fn all() -> Value {
+    let groups = [
+        basics(),
+        rooms(),
+        members(),
+        messages(),
+        people(),
+        sessions(),
+        devices(),
+    ];
+    let groups = groups.into_iter().filter_map(|group| match group {
+        Value::Object(group) => Some(group),
+        _ => None,
+    });
+    Value::Object(groups.flatten().collect::<Map<_, _>>())
+}
+
+fn text() -> Value {
+    json!({ "type": "string" })
+}
+
+fn number() -> Value {
+    json!({ "type": "integer" })
+}
+
+fn flag() -> Value {
+    json!({ "type": "boolean" })
+}
+
+/// What is answered: these fields, all of them there.
+fn answer(properties: Value) -> Value {
+    let required: Vec<&String> = properties
+        .as_object()
+        .into_iter()
+        .flat_map(Map::keys)
+        .collect();
+    json!({ "type": "object", "required": required, "properties": properties })
+}
+
+/// What is asked: these fields and no others.
+fn request(required: &[&str], properties: Value) -> Value {
+    json!({
+        "type": "object",
+        "required": required,
+        "additionalProperties": false,
+        "properties": properties,
+    })
+}
+
+fn list_of(schema: &str) -> Value {
+    json!({ "type": "array", "items": { "$ref": format!("#/components/schemas/{schema}") } })
+}
+
+fn basics() -> Value {
+    let password =
+        json!({ "type": "string", "description": "Of a device, its token. In open mode anything" });
+    let expires = json!({ "type": ["integer", "null"], "description": "When the token ends" });
+    let code = json!({ "type": "string", "description": "A word for programs" });
+    let sentence = json!({ "type": "string", "description": "A sentence for people" });
     json!({
         "Any": {},
-        "Problem": {
+        "Problem": answer(json!({
+            "error": answer(json!({ "code": code, "status": number(), "text": sentence })),
+        })),
+        "Credentials": request(&["user"], json!({ "user": text(), "password": password })),
+        "Login": answer(json!({ "token": text(), "user": text(), "expires": number() })),
+        "Me": answer(json!({
+            "user": text(),
+            "roles": { "type": "array", "items": text() },
+            "expires": expires,
+        })),
+    })
+}
+
+fn rooms() -> Value {
+    let kind = json!({ "type": "string", "enum": ["open", "private", "channel", "direct"] });
+    let role = json!({ "type": "string", "enum": ["reader", "member", "moderator", "owner"] });
+    let listed = json!({
+        "type": "object",
+        "required": ["room", "title", "kind", "members", "archived", "slow_s"],
+        "properties": {
+            "room": text(), "title": text(), "kind": kind, "members": number(), "role": role,
+            "archived": flag(), "slow_s": number(),
+        },
+    });
+    let room = answer(json!({
+        "room": text(),
+        "title": text(),
+        "kind": kind,
+        "owner": text(),
+        "with": { "type": ["string", "null"], "description": "The other one in a direct room" },
+        "archived": flag(),
+        "slow_s": { "type": "integer", "description": "Seconds between two messages of one member" },
+        "since": number(),
+        "members": number(),
+        "role": { "type": ["string", "null"], "description": "Yours, if you are in it" },
+        "muted": flag(),
+    }));
+    json!({
+        "Rooms": answer(json!({ "rooms": { "type": "array", "items": listed }, "more": flag() })),
+        "Room": room,
+        "NewRoom": request(&[], json!({
+            "room": { "type": "string", "description": "The name in topics; not for direct rooms" },
+            "title": text(),
+            "kind": kind,
+            "with": { "type": "string", "description": "The other one of a direct room" },
+        })),
+        "RoomChange": request(&[], json!({ "title": text(), "slow_s": number(), "archived": flag() })),
+        "ToUser": request(&["user"], json!({ "user": text() })),
+    })
+}
+
+fn members() -> Value {
+    let role = json!({ "type": "string", "enum": ["reader", "member", "moderator", "owner"] });
+    let member = answer(json!({ "user": text(), "role": role, "since": number() }));
+    let mark = json!({
+        "type": "object",
+        "required": ["user", "by", "since"],
+        "properties": { "user": text(), "by": text(), "since": number(), "until": number() },
+    });
+    json!({
+        "Members": answer(json!({ "members": { "type": "array", "items": member }, "more": flag() })),
+        "Marks": answer(json!({ "users": { "type": "array", "items": mark }, "more": flag() })),
+        "RoleChange": request(&["role"], json!({
+            "role": { "type": "string", "enum": ["reader", "member", "moderator"] },
+        })),
+        "ForSeconds": request(&[], json!({
+            "seconds": { "type": "integer", "description": "For how long; without it for good" },
+        })),
+    })
+}
+
+fn messages() -> Value {
+    let said = json!({ "type": "string", "description": "What is said" });
+    let cid = json!({
+        "type": "string",
+        "description": "Yours: what is sent again with the same is stored once, and answered as at first",
+    });
+    let mentions = json!({ "type": "array", "items": text(), "description": "Users" });
+    json!({
+        "NewMessage": request(&["text"], json!({
+            "text": said, "reply_to": number(), "mentions": mentions, "cid": cid,
+        })),
+        "NewText": request(&["text"], json!({ "text": said })),
+        "Receipt": answer(json!({
+            "seq": { "type": ["integer", "null"], "description": "Number in the room; null if no history is kept" },
+            "id": { "type": ["string", "null"] },
+            "ts": { "type": ["integer", "null"] },
+        })),
+    })
+}
+
+fn people() -> Value {
+    json!({
+        "ReadMark": request(&["seq"], json!({ "seq": number() })),
+        "PresenceChange": request(&["state"], json!({
+            "state": { "type": "string", "enum": ["online", "away"] },
+            "device": { "type": "string", "description": "One Client Identifier; without it all" },
+            "visible_to": text(),
+        })),
+        "Presence": {
             "type": "object",
-            "required": ["error"],
+            "required": ["user", "state"],
             "properties": {
-                "error": {
-                    "type": "object",
-                    "required": ["code", "status", "text"],
-                    "properties": {
-                        "code": { "type": "string", "description": "A word for programs" },
-                        "status": { "type": "integer" },
-                        "text": { "type": "string", "description": "A sentence for people" },
-                    },
-                },
+                "user": text(),
+                "state": { "type": "string", "enum": ["online", "away", "offline"] },
+                "since": number(),
+                "last_seen": number(),
+                "devices": number(),
             },
         },
-        "Credentials": {
-            "type": "object",
-            "required": ["user"],
-            "additionalProperties": false,
-            "properties": {
-                "user": { "type": "string" },
-                "password": { "type": "string", "description": "Of a device, its token. In open mode anything" },
-            },
+    })
+}
+
+fn sessions() -> Value {
+    let session = json!({
+        "type": "object",
+        "required": ["client_id", "user", "connected", "persistent", "expiry_s", "subscriptions", "filters"],
+        "properties": {
+            "client_id": text(), "user": text(), "connected": flag(), "persistent": flag(),
+            "expiry_s": number(), "subscriptions": number(),
+            "filters": { "type": "array", "items": text(), "description": "At most a hundred" },
+            "protocol": text(), "keep_alive_s": number(), "idle_ms": number(), "lagging": flag(),
+            "open_publishes": number(), "output_bytes": number(), "closed_at": number(),
         },
-        "Login": {
-            "type": "object",
-            "required": ["token", "user", "expires"],
-            "properties": {
-                "token": { "type": "string" },
-                "user": { "type": "string" },
-                "expires": { "type": "integer" },
-            },
-        },
-        "Me": {
-            "type": "object",
-            "required": ["user", "roles", "expires"],
-            "properties": {
-                "user": { "type": "string" },
-                "roles": { "type": "array", "items": { "type": "string" } },
-                "expires": { "type": ["integer", "null"], "description": "When the token ends" },
-            },
-        },
+    });
+    json!({
+        "Session": session,
+        "Sessions": answer(json!({ "sessions": list_of("Session"), "more": flag() })),
+    })
+}
+
+fn devices() -> Value {
+    let device = answer(json!({
+        "device": text(), "owner": text(), "enabled": flag(), "created": number(),
+    }));
+    json!({
+        "Devices": answer(json!({ "devices": { "type": "array", "items": device } })),
+        "NewDevice": request(&["device"], json!({
+            "device": { "type": "string", "description": "Begins with your name and - or ." },
+        })),
+        "DeviceToken": answer(json!({ "device": text(), "owner": text(), "token": text() })),
     })
 }
