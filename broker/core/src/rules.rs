@@ -290,6 +290,19 @@ pub struct Decision<'a> {
     found: Option<Found<'a, 'a>>,
 }
 
+/// The right to receive what is published on one topic; see [`Rules::right_to_receive`].
+#[derive(Debug)]
+pub struct Right<'a> {
+    found: Option<Found<'a, 'a>>,
+}
+
+impl Right<'_> {
+    /// Whether `who` has it now.
+    pub fn is_held_by(&self, who: &Identity, members: &dyn Membership) -> Access {
+        may(self.found.as_ref(), |rule| &rule.subscribe, who, members)
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Found<'r, 't> {
     rule: &'r Rule,
@@ -375,8 +388,14 @@ impl Rules {
 
     /// Whether `who` may receive what is published on a valid Topic Name.
     pub fn may_receive(&self, topic: &str, who: &Identity, members: &dyn Membership) -> Access {
-        let found = self.find(topic).map(|(_, found)| found);
-        may(found.as_ref(), |rule| &rule.subscribe, who, members)
+        self.right_to_receive(topic).is_held_by(who, members)
+    }
+
+    /// The right to receive what is published on a valid Topic Name, to be asked for many users.
+    pub fn right_to_receive<'a>(&'a self, topic: &'a str) -> Right<'a> {
+        Right {
+            found: self.find(topic).map(|(_, found)| found),
+        }
     }
 
     /// Whether `who` may subscribe with a valid filter (without `$share/...` or `$replay/...`).

@@ -247,17 +247,43 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }
-    let mut levels = topic.split('/');
-    for wanted in filter.split('/') {
+    let mut found = levels(topic);
+    for wanted in levels(filter) {
         if wanted == "#" {
             return true;
         }
-        match levels.next() {
+        match found.next() {
             Some(level) if wanted == "+" || wanted == level => {}
             _ => return false,
         }
     }
-    levels.next().is_none()
+    found.next().is_none()
+}
+
+/// The levels of a Topic Name or Filter, at least one. They are short: looking at each byte is
+/// faster than a search that is made for long texts.
+pub(crate) fn levels(topic: &str) -> Levels<'_> {
+    Levels { rest: Some(topic) }
+}
+
+/// See [`levels`].
+#[derive(Clone, Debug)]
+pub(crate) struct Levels<'a> {
+    rest: Option<&'a str>,
+}
+
+impl<'a> Iterator for Levels<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let rest = self.rest?;
+        let Some(end) = rest.bytes().position(|byte| byte == b'/') else {
+            return self.rest.take();
+        };
+        let (level, tail) = rest.split_at(end);
+        self.rest = tail.get(1..);
+        Some(level)
+    }
 }
 
 #[cfg(test)]

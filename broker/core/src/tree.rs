@@ -17,9 +17,8 @@ mod tests;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::str::Split;
 
-use crate::topic::MAX_LEVELS;
+use crate::topic::{self, MAX_LEVELS};
 
 /// Number of a node; the root is 0, which is nobody's child.
 type Node = u32;
@@ -307,7 +306,7 @@ fn split_hash(filter: &str) -> (Option<&str>, bool) {
 
 /// The symbols of a topic's levels, each looked up when the walk first gets that deep.
 struct Levels<'a> {
-    rest: Split<'a, char>,
+    rest: topic::Levels<'a>,
     symbols: [Symbol; MAX_LEVELS + 1],
     looked_up: usize,
 }
@@ -315,7 +314,7 @@ struct Levels<'a> {
 impl<'a> Levels<'a> {
     fn new(topic: &'a str) -> Self {
         Self {
-            rest: topic.split('/'),
+            rest: topic::levels(topic),
             symbols: [END; MAX_LEVELS + 1],
             looked_up: 0,
         }

@@ -22,7 +22,7 @@ mod subscribe;
 mod tests;
 mod unsubscribe;
 
-pub use ack::Ack;
+pub use ack::{Ack, ShortAck, decode_short_ack};
 pub use auth::Auth;
 pub use connack::{ConnAck, ConnAckProperties};
 pub use connect::{Connect, ConnectProperties, Will};
@@ -125,6 +125,35 @@ pub fn decode(
     Ok(Some((packet, end)))
 }
 
+/// As [`decode`], for a buffer that begins with a PUBLISH. `known_topic` is a valid Topic Name or
+/// empty: publishers tend to repeat their topics, and what was found valid is not checked again.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_publish<'a>(
+    version: Version,
+    buf: &'a [u8],
+    max_packet: usize,
+    known_topic: &'a str,
+) -> Result<Option<(Publish<'a>, usize)>, DecodeError> {
+    let Some(header) = FixedHeader::read(Some(version), buf, max_packet)? else {
+        return Ok(None);
+    };
+    let end = header.len + header.remaining;
+    let Some(body) = buf.get(header.len..end) else {
+        return Ok(None);
+    };
+    // What is left is the payload, so nothing can be left over.
+    let publish = Publish::read(version, header.flags, &mut Reader::new(body), known_topic)?;
+    Ok(Some((publish, end)))
+}
+
+/// Whether the buffer begins with a PUBLISH.
+pub fn is_publish(buf: &[u8]) -> bool {
+    buf.first()
+        .is_some_and(|first| first & 0xF0 == PacketType::Publish.first_byte())
+}
+
 fn decode_body<'a>(
     version: Version,
     header: &FixedHeader,
@@ -134,7 +163,7 @@ fn decode_body<'a>(
     Ok(match packet_type {
         PacketType::Connect => Packet::Connect(Connect::read(header, reader)?),
         PacketType::ConnAck => Packet::ConnAck(ConnAck::read(version, reader)?),
-        PacketType::Publish => Packet::Publish(Publish::read(version, header.flags, reader)?),
+        PacketType::Publish => Packet::Publish(Publish::read(version, header.flags, reader, "")?),
         PacketType::PubAck => Packet::PubAck(Ack::read(version, packet_type, reader)?),
         PacketType::PubRec => Packet::PubRec(Ack::read(version, packet_type, reader)?),
         PacketType::PubRel => Packet::PubRel(Ack::read(version, packet_type, reader)?),
@@ -163,10 +192,10 @@ pub fn encode(version: Version, packet: &Packet<'_>, out: &mut Vec<u8>) {
             framed(PacketType::ConnAck, out, |out| connack.write(version, out));
         }
         Packet::Publish(publish) => publish.write(version, out),
-        Packet::PubAck(ack) => framed(PacketType::PubAck, out, |out| ack.write(version, out)),
-        Packet::PubRec(ack) => framed(PacketType::PubRec, out, |out| ack.write(version, out)),
-        Packet::PubRel(ack) => framed(PacketType::PubRel, out, |out| ack.write(version, out)),
-        Packet::PubComp(ack) => framed(PacketType::PubComp, out, |out| ack.write(version, out)),
+        Packet::PubAck(ack) => ack.write(PacketType::PubAck, version, out),
+        Packet::PubRec(ack) => ack.write(PacketType::PubRec, version, out),
+        Packet::PubRel(ack) => ack.write(PacketType::PubRel, version, out),
+        Packet::PubComp(ack) => ack.write(PacketType::PubComp, version, out),
         Packet::Subscribe(subscribe) => {
             framed(PacketType::Subscribe, out, |out| {
                 subscribe.write(version, out)

@@ -123,7 +123,12 @@ impl<'a> Reader<'a> {
 
     /// A UTF-8 Encoded String without U+0000 (§1.5.4).
     pub(super) fn str(&mut self) -> Result<&'a str, DecodeError> {
-        let text = std::str::from_utf8(self.binary()?)
+        Reader::new(self.binary()?).rest_as_str()
+    }
+
+    /// What such a string holds.
+    pub(super) fn rest_as_str(&mut self) -> Result<&'a str, DecodeError> {
+        let text = std::str::from_utf8(self.rest())
             .map_err(|_| DecodeError::Malformed("a string is not UTF-8"))?;
         if text.as_bytes().contains(&0) {
             return Err(DecodeError::Malformed("a string contains U+0000"));

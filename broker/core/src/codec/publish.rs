@@ -59,10 +59,12 @@ pub struct PublishProperties<'a> {
 }
 
 impl<'a> Publish<'a> {
+    /// `known_topic` is a valid Topic Name, or empty: the same name again is not looked at.
     pub(super) fn read(
         version: Version,
         flags: u8,
         reader: &mut Reader<'a>,
+        known_topic: &'a str,
     ) -> Result<Self, DecodeError> {
         let qos =
             QoS::from_bits(flags >> QOS_SHIFT & 0b11).ok_or(DecodeError::Malformed("QoS 3"))?;
@@ -70,7 +72,12 @@ impl<'a> Publish<'a> {
         if dup && qos == QoS::AtMostOnce {
             return Err(DecodeError::Malformed("DUP at QoS 0"));
         }
-        let topic = reader.str()?;
+        let name = reader.binary()?;
+        let is_known = !name.is_empty() && *name == *known_topic.as_bytes();
+        let topic = match is_known {
+            true => known_topic,
+            false => Reader::new(name).rest_as_str()?,
+        };
         let packet_id = match qos {
             QoS::AtMostOnce => None,
             _ => Some(reader.packet_id()?),
@@ -81,7 +88,9 @@ impl<'a> Publish<'a> {
                 properties.take(property)
             })?;
         }
-        if !topic.is_empty() || version != Version::V5 {
+        if is_known {
+            // Judged when it was new.
+        } else if !topic.is_empty() || version != Version::V5 {
             crate::topic::validate_name(topic).map_err(|_| DecodeError::TopicNameInvalid)?;
         } else if properties.topic_alias.is_none() {
             return Err(DecodeError::Protocol("neither topic name nor topic alias"));
@@ -195,7 +204,7 @@ pub struct Outgoing<'a> {
 ///
 /// A packet above 268,435,455 bytes is not written; see [`publish_len`].
 pub fn encode_publish(version: Version, publish: &Outgoing<'_>, out: &mut Vec<u8>) {
-    if version == Version::V5 {
+    if version == Version::V5 && publish.has_properties() {
         publish.frame().write(version, publish.properties(), out);
     } else {
         publish.frame().write(version, std::iter::empty(), out);
@@ -221,6 +230,14 @@ pub fn publish_len(version: Version, publish: &Outgoing<'_>) -> usize {
 }
 
 impl<'a> Outgoing<'a> {
+    const fn has_properties(&self) -> bool {
+        self.properties.is_some()
+            || self.message_expiry_s.is_some()
+            || self.topic_alias.is_some()
+            || !self.subscription_ids.is_empty()
+            || !self.extra_user.is_empty()
+    }
+
     const fn frame(&self) -> Frame<'a> {
         Frame {
             dup: self.dup,

@@ -7,7 +7,7 @@
 
 use thiserror::Error;
 
-use crate::topic::MAX_LEVELS;
+use crate::topic::{MAX_LEVELS, levels};
 
 /// Most captures of one pattern: they are kept in place, without an allocation per topic.
 pub const MAX_CAPTURES: usize = 8;
@@ -28,7 +28,7 @@ pub(super) struct FirstLevel<'t> {
 
 impl<'t> FirstLevel<'t> {
     pub(super) fn of(topic: &'t str, spaces: &NamedSpaces) -> Self {
-        let name = topic.split('/').next().unwrap_or(topic);
+        let name = levels(topic).next().unwrap_or(topic);
         let space = spaces.binary_search_by(|space| (**space).cmp(name)).ok();
         Self { name, space }
     }
@@ -189,7 +189,7 @@ impl Pattern {
             return None;
         }
         let mut captures = Captures::default();
-        let mut rest = topic.split('/');
+        let mut rest = levels(topic);
         for level in &self.levels {
             let found = rest.next()?;
             match level {
@@ -228,7 +228,7 @@ impl Pattern {
         // With both first levels open, `$` topics are in neither, but named spaces are in the
         // filter alone.
         let mut whole = !(open_first && self.named_space().is_none() && !spaces.is_empty());
-        let mut rest = filter.split('/');
+        let mut rest = levels(filter);
         for level in &self.levels {
             match (level, rest.next()) {
                 (_, None) => return none,

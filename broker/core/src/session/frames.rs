@@ -27,6 +27,15 @@ struct Made {
     kind: Kind,
     start: usize,
     end: usize,
+    /// Where the Packet Identifier is, bytes from the start; there at QoS 1 and 2 only.
+    packet_id_at: Option<usize>,
+}
+
+/// A packet of a message, but for the Packet Identifier.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame<'a> {
+    bytes: &'a [u8],
+    packet_id_at: Option<usize>,
 }
 
 impl Kind {
@@ -48,10 +57,13 @@ impl Frames {
     }
 
     /// The packet for such a receiver, if there was one before.
-    pub fn find(&self, version: Version, qos: QoS, retain: bool) -> Option<&[u8]> {
+    pub fn find(&self, version: Version, qos: QoS, retain: bool) -> Option<Frame<'_>> {
         let kind = Kind::new(version, qos, retain);
         let made = self.made.iter().find(|made| made.kind == kind)?;
-        self.bytes.get(made.start..made.end)
+        Some(Frame {
+            bytes: self.bytes.get(made.start..made.end)?,
+            packet_id_at: made.packet_id_at,
+        })
     }
 
     /// Keeps the packet that the first such receiver got.
@@ -62,20 +74,26 @@ impl Frames {
             kind: Kind::new(version, qos, retain),
             start,
             end: self.bytes.len(),
+            packet_id_at: publish_packet_id_at(frame).filter(|_| qos != QoS::AtMostOnce),
         });
     }
 }
 
-/// Appends a packet with another Packet Identifier, which is 0 at QoS 0.
-pub(crate) fn append_frame(frame: &[u8], packet_id: u16, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.extend_from_slice(frame);
-    if packet_id == 0 {
-        return;
+impl Frame<'_> {
+    /// Bytes of the packet.
+    pub fn len(self) -> usize {
+        self.bytes.len()
     }
-    let place = publish_packet_id_at(frame)
-        .and_then(|at| out.get_mut(start + at..)?.first_chunk_mut::<2>());
-    if let Some(place) = place {
-        *place = packet_id.to_be_bytes();
+
+    /// Appends the packet with a Packet Identifier, which is 0 at QoS 0.
+    pub fn append(self, packet_id: u16, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(self.bytes);
+        let place = self
+            .packet_id_at
+            .and_then(|at| out.get_mut(start + at..)?.first_chunk_mut::<2>());
+        if let Some(place) = place {
+            *place = packet_id.to_be_bytes();
+        }
     }
 }

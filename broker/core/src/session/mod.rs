@@ -29,7 +29,7 @@ use crate::rules::Identity;
 use crate::state::{SubscriptionRecord, WillRecord};
 use crate::topic::ReplayFrom;
 use content::Content;
-use frames::{Frames, append_frame};
+use frames::Frames;
 use outbox::Outbox;
 use queue::RareQueue;
 use window::{Origin, Window};
@@ -469,7 +469,7 @@ impl Session {
             .and_then(|frames| frames.find(version, offer.qos, offer.retain))
             .filter(|frame| frame.len() <= maximum)
         {
-            append_frame(frame, packet_id, self.out.buffer());
+            frame.append(packet_id, self.out.buffer());
             return Offered::Sent;
         }
         let start = self.out.buffer().len();

@@ -205,7 +205,7 @@ impl Shard {
         let route = self.find_route(None, &message.topic, &Identity::broker());
         let published = Arc::new(route.published(message));
         if !published.history && !route.wanted {
-            self.spread(now, Content::Shared(&published));
+            self.spread(now, Content::Shared(&published), None);
             if qos != QoS::AtMostOnce {
                 self.disconnect(now, conn, reason, text);
             }

@@ -420,6 +420,7 @@ impl Shard {
             false,
         );
         self.openings.remove(&conn);
+        self.memo.release(conn);
         self.sessions.remove(conn);
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{ConnId, Now, Shard, fnv1a};
 use crate::codec::{Packet, ReasonCode, Version};
-use crate::journal::{Batch, Entry, Published, Record};
+use crate::journal::{Batch, Entry, Published, Record, ShardId};
 use crate::message::QoS;
 use crate::session::{Inbound, Staged, message_id};
 use crate::state::SessionChange;
@@ -71,7 +71,8 @@ impl Shard {
             }
             match &entry.record {
                 Record::Published(published) => {
-                    self.deliver_committed(now, entry.offset, published);
+                    let publisher = self.publisher_of_next(*shard);
+                    self.deliver_committed(now, entry.offset, published, publisher);
                 }
                 Record::Session { client_id, change } => self.note_wanted(client_id, change),
                 Record::Group { .. } | Record::Account { .. } => {}
@@ -110,6 +111,14 @@ impl Shard {
             _ => return,
         }
         self.wanted_changes += 1;
+    }
+
+    /// The connection of this shard that published the entry, which is the next to come back.
+    fn publisher_of_next(&self, shard: ShardId) -> Option<ConnId> {
+        match self.pending.front() {
+            Some(Pending::Publish { conn, .. }) if shard == self.options.id => Some(*conn),
+            _ => None,
+        }
     }
 
     /// An append of this shard came back.

@@ -1,5 +1,4 @@
-//! From a message to its receivers in this shard: matching, permission, and what happens when a
-//! receiver has no room.
+//! From a message to its receivers in this shard, and what happens when a receiver has no room.
 //!
 //! A kept message is offered to the sessions that are live; the others read it from the journal. A
 //! message that is not kept, at QoS 1 or 2, for a session without room goes to the journal for that
@@ -10,9 +9,8 @@ use std::sync::Arc;
 
 use super::{ConnId, Now, Output, Shard};
 use crate::codec::Packet;
-use crate::journal::{Audience, Published, ShardId};
+use crate::journal::{Audience, Published};
 use crate::message::{Offset, QoS};
-use crate::rules::Access;
 use crate::session::content::Content;
 use crate::session::frames::Frames;
 use crate::session::window::Origin;
@@ -20,153 +18,21 @@ use crate::session::{Offer, Offered, Reading, Session, Stage, Staged, Subscripti
 use crate::topic;
 
 use super::commit::Pending;
-
-/// Who has a filter in the shard's tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Subscriber {
-    /// A subscription of a connected session, by its key there.
-    Session { conn: ConnId, key: u32 },
-    /// A shared subscription that this shard keeps.
-    Group(u32),
-}
-
-/// A receiver of a topic: the subscriptions of one session that match, taken together (§3.3.4).
-#[derive(Debug)]
-pub(super) struct Target {
-    conn: ConnId,
-    qos: QoS,
-    /// Every matching subscription says No Local.
-    no_local: bool,
-    retain_as_published: bool,
-    /// Every matching subscription still reads history, where it will find what is kept.
-    replaying: bool,
-    subscription_ids: Box<[u32]>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Targets {
-    sessions: Vec<Target>,
-    groups: Vec<u32>,
-    /// Shards that want what is not kept.
-    shards: Vec<ShardId>,
-}
-
-/// Receivers of the last topic: publishers tend to repeat it.
-#[derive(Debug, Default)]
-pub(super) struct Memo {
-    topic: Option<Arc<str>>,
-    targets: Targets,
-    version: u64,
-}
-
-impl Memo {
-    /// Filters, permissions or topic rules changed.
-    pub fn forget(&mut self) {
-        self.topic = None;
-        self.version += 1;
-    }
-}
+use super::targets::{Target, Targets};
 
 impl Shard {
-    pub(super) fn may_receive(&self, conn: ConnId, topic: &str) -> bool {
-        self.session(conn).is_some_and(|session| {
-            self.rules
-                .may_receive(topic, &session.client.identity, &*self.members)
-                == Access::Allowed
-        })
-    }
-
-    fn with_targets(&mut self, topic: &Arc<str>, each: impl FnOnce(&mut Self, &Targets)) {
-        let known = self
-            .memo
-            .topic
-            .as_ref()
-            .is_some_and(|t| Arc::ptr_eq(t, topic) || t == topic);
-        let targets = if known {
-            std::mem::take(&mut self.memo.targets)
-        } else {
-            self.find_targets(topic)
-        };
-        let version = self.memo.version;
-        each(self, &targets);
-        if self.memo.version == version {
-            self.memo.topic = Some(topic.clone());
-            self.memo.targets = targets;
-        }
-    }
-
-    fn find_targets(&self, topic: &str) -> Targets {
-        let mut found = Vec::new();
-        self.tree
-            .for_each_match(topic, |subscriber| found.push(*subscriber));
-        found.sort_unstable();
-        let mut targets = Targets::default();
-        self.peers
-            .interest
-            .for_each_match(topic, |shard| targets.shards.push(*shard));
-        targets.shards.sort_unstable();
-        targets.shards.dedup();
-        let mut allowed_for: Option<(ConnId, bool)> = None;
-        for subscriber in found {
-            let (conn, key) = match subscriber {
-                Subscriber::Group(group) => {
-                    targets.groups.push(group);
-                    continue;
-                }
-                Subscriber::Session { conn, key } => (conn, key),
-            };
-            let allowed = match allowed_for {
-                Some((known, allowed)) if known == conn => allowed,
-                _ => self.may_receive(conn, topic),
-            };
-            allowed_for = Some((conn, allowed));
-            if !allowed {
-                continue;
-            }
-            let Some(subscription) = self
-                .session(conn)
-                .and_then(|session| session.subscriptions.get(&key))
-            else {
-                continue;
-            };
-            let ids = subscription.subscription_id;
-            match targets
-                .sessions
-                .last_mut()
-                .filter(|target| target.conn == conn)
-            {
-                Some(target) => {
-                    target.qos = target.qos.max(subscription.qos);
-                    target.no_local &= subscription.no_local;
-                    target.retain_as_published |= subscription.retain_as_published;
-                    target.replaying &= subscription.replaying;
-                    target.subscription_ids =
-                        target.subscription_ids.iter().copied().chain(ids).collect();
-                }
-                None => targets.sessions.push(Target {
-                    conn,
-                    qos: subscription.qos,
-                    no_local: subscription.no_local,
-                    retain_as_published: subscription.retain_as_published,
-                    replaying: subscription.replaying,
-                    subscription_ids: ids.into_iter().collect(),
-                }),
-            }
-        }
-        targets
-    }
-
     /// A message of the journal, when it is committed.
     pub(super) fn deliver_committed(
         &mut self,
         now: Now,
         offset: Offset,
         published: &Arc<Published>,
+        publisher: Option<ConnId>,
     ) {
         if published.audience != Audience::Everyone {
             return;
         }
-        self.with_targets(&published.message.topic, |shard, targets| {
+        self.with_targets(publisher, &published.message.topic, |shard, targets| {
             let mut frames = shard.begin_frames(targets);
             for target in &targets.sessions {
                 if !target.replaying {
@@ -228,7 +94,7 @@ impl Shard {
     /// A message that is not kept.
     pub(super) fn deliver_live(&mut self, now: Now, content: Content<'_>) {
         let mut full = Vec::new();
-        self.with_targets(content.topic(), |shard, targets| {
+        self.with_targets(None, content.topic(), |shard, targets| {
             shard.offer_to_all(now, targets, content, &mut full);
         });
         if !full.is_empty() {
@@ -238,10 +104,15 @@ impl Shard {
 
     /// As [`Shard::deliver_live`], and to the shards that want it. Gives whether anyone here gets
     /// it, and the number of the batch that carries it elsewhere.
-    pub(super) fn spread(&mut self, now: Now, content: Content<'_>) -> (bool, Option<u64>) {
+    pub(super) fn spread(
+        &mut self,
+        now: Now,
+        content: Content<'_>,
+        publisher: Option<ConnId>,
+    ) -> (bool, Option<u64>) {
         let (mut anyone, mut number) = (false, None);
         let mut full = Vec::new();
-        self.with_targets(content.topic(), |shard, targets| {
+        self.with_targets(publisher, content.topic(), |shard, targets| {
             anyone = !targets.sessions.is_empty() || !targets.groups.is_empty();
             shard.offer_to_all(now, targets, content, &mut full);
             if !targets.shards.is_empty() {

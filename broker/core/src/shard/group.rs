@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::commit::{Pending, plain_filter};
-use super::deliver::{Subscriber, append_cost, only_for};
+use super::deliver::{append_cost, only_for};
 use super::peers::Body;
+use super::targets::Subscriber;
 use super::{ConnId, Now, Shard, shard_of};
 use crate::journal::{Audience, Published, ReadEntry, ReadError, Record, ShardId};
 use crate::message::{Offset, QoS};

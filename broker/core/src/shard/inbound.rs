@@ -6,11 +6,17 @@ use super::attach::Will;
 use super::commit::Pending;
 use super::publish::Taken;
 use super::{ConnId, Now, Received, Shard};
-use crate::codec::{Ack, Disconnect, Packet, Publish, ReasonCode, Version, decode};
+use crate::codec::{
+    Disconnect, Packet, Publish, ReasonCode, ShortAck, Version, decode, decode_publish,
+    decode_short_ack, is_publish,
+};
 use crate::journal::Record;
 use crate::session::window::{Exchange, Origin};
 use crate::session::{Inbound, Session, Stage};
 use crate::state::{Phase, SessionChange};
+
+/// What [`decode_short_ack`] uses.
+const SHORT_ACK_BYTES: usize = 4;
 
 impl Shard {
     /// Bytes that a client sent after its CONNECT. Whole packets are used; the rest is to be
@@ -18,6 +24,8 @@ impl Shard {
     pub fn receive(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> Received {
         let mut consumed = 0;
         let mut paused = false;
+        // The topic of the last PUBLISH, which tends to come again.
+        let mut known_topic = self.last_topic(conn);
         while let Some(session) = self.sessions.get_mut(conn) {
             let version = session.client.version;
             match session.stage {
@@ -37,6 +45,35 @@ impl Shard {
             }
             let rest = bytes.get(consumed..).unwrap_or_default();
             session.last_received_ms = now.monotonic_ms;
+            if let Some((kind, packet_id)) = decode_short_ack(rest) {
+                self.handle_ack(now, conn, kind, packet_id, ReasonCode::Success);
+                consumed += SHORT_ACK_BYTES;
+                continue;
+            }
+            if is_publish(rest) {
+                let known = known_topic.as_deref().unwrap_or_default();
+                let maximum = self.options.maximum_packet_bytes as usize;
+                match decode_publish(version, rest, maximum, known) {
+                    Ok(None) => break,
+                    Ok(Some((publish, used))) => {
+                        let is_new =
+                            !publish.topic.is_empty() && !std::ptr::eq(publish.topic, known);
+                        if self.handle_publish(now, conn, &publish) == Taken::Wait {
+                            paused = true;
+                            break;
+                        }
+                        consumed += used;
+                        if is_new {
+                            known_topic = self.last_topic(conn);
+                        }
+                    }
+                    Err(error) => {
+                        self.protocol_error(now, conn, error.reason(), &error.to_string());
+                        consumed = bytes.len();
+                    }
+                }
+                continue;
+            }
             match decode(
                 Some(version),
                 rest,
@@ -97,20 +134,42 @@ impl Shard {
         self.disconnect(now, conn, reason, text);
     }
 
+    fn last_topic(&self, conn: ConnId) -> Option<Arc<str>> {
+        let route = self.sessions.get(conn)?.route.as_ref()?;
+        Some(route.topic.clone())
+    }
+
+    fn handle_ack(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        kind: ShortAck,
+        packet_id: u16,
+        reason: ReasonCode,
+    ) {
+        match kind {
+            ShortAck::PubAck => self.finish_exchange(conn, packet_id, Phase::AwaitPubAck),
+            ShortAck::PubRec => self.handle_pubrec(now, conn, packet_id, reason),
+            ShortAck::PubRel => self.handle_pubrel(now, conn, packet_id),
+            ShortAck::PubComp => self.finish_exchange(conn, packet_id, Phase::AwaitPubComp),
+        }
+    }
+
     fn handle_packet(&mut self, now: Now, conn: ConnId, packet: Packet<'_>) -> Taken {
         match packet {
-            Packet::Publish(publish) => {
-                if !publish.properties.subscription_ids.is_empty() {
-                    let text = "a client must not send Subscription Identifiers in PUBLISH";
-                    self.protocol_error(now, conn, ReasonCode::ProtocolError, text);
-                    return Taken::Done;
-                }
-                return self.handle_publish(now, conn, &publish);
+            Packet::Publish(publish) => return self.handle_publish(now, conn, &publish),
+            Packet::PubAck(ack) => {
+                self.handle_ack(now, conn, ShortAck::PubAck, ack.packet_id, ack.reason)
             }
-            Packet::PubAck(ack) => self.handle_puback(conn, &ack),
-            Packet::PubRec(ack) => self.handle_pubrec(now, conn, &ack),
-            Packet::PubRel(ack) => self.handle_pubrel(now, conn, &ack),
-            Packet::PubComp(ack) => self.handle_pubcomp(conn, &ack),
+            Packet::PubRec(ack) => {
+                self.handle_ack(now, conn, ShortAck::PubRec, ack.packet_id, ack.reason)
+            }
+            Packet::PubRel(ack) => {
+                self.handle_ack(now, conn, ShortAck::PubRel, ack.packet_id, ack.reason)
+            }
+            Packet::PubComp(ack) => {
+                self.handle_ack(now, conn, ShortAck::PubComp, ack.packet_id, ack.reason)
+            }
             Packet::Subscribe(subscribe) => {
                 if !self.has_come_as_far(conn) {
                     return Taken::Wait;
@@ -161,14 +220,6 @@ impl Shard {
         true
     }
 
-    fn handle_puback(&mut self, conn: ConnId, ack: &Ack) {
-        self.finish_exchange(conn, ack.packet_id, Phase::AwaitPubAck);
-    }
-
-    fn handle_pubcomp(&mut self, conn: ConnId, ack: &Ack) {
-        self.finish_exchange(conn, ack.packet_id, Phase::AwaitPubComp);
-    }
-
     fn finish_exchange(&mut self, conn: ConnId, packet_id: u16, phase: Phase) {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
@@ -188,12 +239,11 @@ impl Shard {
         self.wake_reader(conn);
     }
 
-    fn handle_pubrec(&mut self, now: Now, conn: ConnId, ack: &Ack) {
-        let packet_id = ack.packet_id;
+    fn handle_pubrec(&mut self, now: Now, conn: ConnId, packet_id: u16, reason: ReasonCode) {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        if ack.reason.is_failure() {
+        if reason.is_failure() {
             // The receiver refuses: the exchange ends here (§4.3.3).
             if let Some(exchange) = session.window.finish(packet_id, Phase::AwaitPubRec) {
                 self.exchange_finished(conn, exchange);
@@ -220,8 +270,7 @@ impl Shard {
         }
     }
 
-    fn handle_pubrel(&mut self, now: Now, conn: ConnId, ack: &Ack) {
-        let packet_id = ack.packet_id;
+    fn handle_pubrel(&mut self, now: Now, conn: ConnId, packet_id: u16) {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };

@@ -27,6 +27,7 @@ mod read_on;
 mod revoke;
 mod sessions;
 mod subscribe;
+mod targets;
 mod upkeep;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -53,10 +54,10 @@ pub use sessions::ConnId;
 use access::Notices;
 use attach::Opening;
 use commit::Pending;
-use deliver::{Memo, Subscriber};
 use group::Groups;
 use peers::Peers;
 use sessions::Sessions;
+use targets::{Memo, Subscriber};
 
 /// The time of an input: a clock that never jumps, and the one that people read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -44,6 +44,11 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return Taken::Done;
         };
+        if !publish.properties.subscription_ids.is_empty() {
+            let text = "a client must not send Subscription Identifiers in PUBLISH";
+            self.protocol_error(now, conn, ReasonCode::ProtocolError, text);
+            return Taken::Done;
+        }
         if publish.qos > self.options.maximum_qos {
             let text = "QoS above the Maximum QoS of CONNACK [MQTT-3.2.2-11]";
             self.protocol_error(now, conn, ReasonCode::QoSNotSupported, text);
@@ -276,7 +281,7 @@ impl Shard {
     /// A message that is not kept: deliver, forward, acknowledge.
     fn take_live(&mut self, now: Now, conn: ConnId, packet_id: u16, message: &Passing<'_>) {
         let qos = message.qos;
-        let (anyone, forwarded) = self.spread(now, Content::Passing(message));
+        let (anyone, forwarded) = self.spread(now, Content::Passing(message), Some(conn));
         if qos == QoS::AtMostOnce {
             return;
         }
@@ -362,7 +367,7 @@ impl Shard {
             || published.message.retain
             || (route.wanted && qos != QoS::AtMostOnce);
         if !kept {
-            self.spread(now, Content::Shared(&published));
+            self.spread(now, Content::Shared(&published), None);
         } else if self.poisoned.is_none() {
             let bytes = append_cost(&published);
             self.append_message(published, Pending::Quiet { bytes });

@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::commit::Pending;
-use super::deliver::Subscriber;
 use super::group::{Member, home_of};
 use super::peers::{Body, Then};
+use super::targets::Subscriber;
 use super::{ConnId, Now, Shard};
 use crate::codec::{
     Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe,
