@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod codec;
+pub mod hash;
 pub mod journal;
 pub mod message;
 pub mod rooms;

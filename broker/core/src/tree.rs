@@ -16,8 +16,9 @@
 mod tests;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::Hasher;
 
+use crate::hash::KeyedHash;
 use crate::topic::{self, MAX_LEVELS};
 
 /// Number of a node; the root is 0, which is nobody's child.
@@ -80,8 +81,8 @@ impl<T> Default for SubscriptionTree<T> {
         Self {
             nodes: vec![NodeEntry::default()],
             free_nodes: Vec::new(),
-            edges: HashMap::with_hasher(KeyedHash::new()),
-            symbols: HashMap::with_hasher(KeyedHash::new()),
+            edges: HashMap::with_hasher(KeyedHash::default()),
+            symbols: HashMap::with_hasher(KeyedHash::default()),
             free_symbols: Vec::new(),
             next_symbol: 0,
             name_bytes: 0,
@@ -417,64 +418,5 @@ impl<T: Copy + Ord> Values<T> {
 impl std::hash::Hash for Edge {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(u64::from(self.parent) << 32 | u64::from(self.symbol));
-    }
-}
-
-/// Hashes an [`Edge`] with one multiplication, and a level name with one for each eight bytes.
-/// Clients choose filters, and so edges and names: the secrets keep them from choosing some that
-/// collide.
-#[derive(Clone, Debug)]
-struct KeyedHash {
-    secret: u64,
-    /// Odd.
-    factor: u64,
-}
-
-impl KeyedHash {
-    fn new() -> Self {
-        let random = RandomState::new();
-        Self {
-            secret: random.hash_one(ROOT),
-            factor: random.hash_one(END) | 1,
-        }
-    }
-}
-
-impl BuildHasher for KeyedHash {
-    type Hasher = KeyedHasher;
-
-    fn build_hasher(&self) -> KeyedHasher {
-        KeyedHasher {
-            state: self.secret,
-            factor: self.factor,
-        }
-    }
-}
-
-struct KeyedHasher {
-    state: u64,
-    factor: u64,
-}
-
-impl Hasher for KeyedHasher {
-    fn write_u64(&mut self, word: u64) {
-        let product = u128::from(word ^ self.state) * u128::from(self.factor);
-        self.state = (product as u64) ^ ((product >> 64) as u64);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.write_u64(u64::from_le_bytes(*word));
-        }
-        if !rest.is_empty() {
-            let mut last = [0; 8];
-            last[..rest.len()].copy_from_slice(rest);
-            self.write_u64(u64::from_le_bytes(last));
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.state
     }
 }

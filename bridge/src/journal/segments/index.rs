@@ -17,6 +17,7 @@ use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use tidings_core::hash::KeyedHash;
 use tidings_core::message::{Offset, Seq, UnixMillis};
 
 use super::frame::{ENTRY_HEADER_BYTES, FORMAT_VERSION, Place, RawEntry};
@@ -61,7 +62,7 @@ impl IndexEntry {
 /// Names with, for each, the entries that bear it, ascending.
 #[derive(Debug, Default)]
 struct Names {
-    numbers: HashMap<Arc<str>, u32>,
+    numbers: HashMap<Arc<str>, u32, KeyedHash>,
     sorted: BTreeMap<Arc<str>, u32>,
     names: Vec<Arc<str>>,
     entries: Vec<Vec<u32>>,

@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tidings_core::hash::KeyedHash;
 use tidings_core::journal::{Append, Audience, Batch, Entry, Journal, Published, Record};
 use tidings_core::message::{Epoch, Offset, Seq};
 
@@ -620,7 +621,7 @@ impl SpareChore {
 /// The last seq of each stream.
 struct Heads {
     lookup: HeadLookup,
-    places: HashMap<Arc<str>, usize>,
+    places: HashMap<Arc<str>, usize, KeyedHash>,
     seqs: Vec<Seq>,
     /// The last one asked for: publishers repeat their topic, with the same text in memory.
     last: Option<(Arc<str>, usize)>,
@@ -630,7 +631,7 @@ impl Heads {
     fn new(lookup: HeadLookup) -> Self {
         Self {
             lookup,
-            places: HashMap::new(),
+            places: HashMap::default(),
             seqs: Vec::new(),
             last: None,
         }

@@ -6,6 +6,7 @@ mod refused_packets;
 mod refused_properties;
 mod round_trip;
 mod round_trip_publish;
+mod short_ways;
 mod sizes;
 
 use super::{DecodeError, Packet, Version, decode};
