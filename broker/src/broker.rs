@@ -24,19 +24,20 @@ use crate::auth::{
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::handshake::{Origin, Reception};
+use crate::history::{self, History};
 use crate::http;
 use crate::listener::{self, Bound, Kind};
 use crate::options::{Auth, BrokerOptions, OtherProofs};
 use crate::readiness::{Readiness, State};
 use crate::rooms::{self, Rooms};
-use crate::service::Replies;
+use crate::service::{self, Replies};
 use crate::shard::{Report, ShardThread, Shared, mailboxes};
 use crate::store::{self, Store};
 use crate::supervisor::{Happened, StopError, Supervisor};
 use crate::system::{self, SystemValues};
 
-/// How long a start waits until requests about rooms are heard.
-const ROOM_SERVICE_START: Duration = Duration::from_secs(5);
+/// How long a start waits until the requests of a service are heard.
+const SERVICE_START: Duration = Duration::from_secs(5);
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -219,6 +220,13 @@ impl Broker {
             state: shared.state.clone(),
             counters,
         });
+        let history = Arc::new(History::new(
+            shared.journal.clone(),
+            shared.state.clone(),
+            options.rules.clone(),
+            shared.members.clone(),
+            clock,
+        ));
         let api = http::Api::new(http::Parts {
             options: options.http,
             reception: reception.clone(),
@@ -259,8 +267,25 @@ impl Broker {
                 ready,
             };
             runtime.spawn(rooms::run(start));
-            room_service_is_ready(is_ready);
+            service_is_ready(is_ready);
         }
+        let door = (reception.clone(), runtime.clone());
+        let (ready, is_ready) = oneshot::channel();
+        let start = service::Start {
+            client_id: history::CLIENT_ID,
+            filters: history::REQUESTS,
+            replies: Replies::new(options.rules.clone(), shared.members.clone()),
+            requests_per_minute: history::REQUESTS_PER_MINUTE,
+            clock,
+            connect: move || connect_in_memory(&door.0, &door.1, "history"),
+            ready,
+        };
+        let answers = history::Service {
+            history: history.clone(),
+            max_bytes: options.session.maximum_packet_bytes as usize,
+        };
+        runtime.spawn(service::serve(start, answers));
+        service_is_ready(is_ready);
         readiness.set(State::Ready);
 
         let (done, is_done) = watch::channel(None);
@@ -294,12 +319,12 @@ impl Broker {
     }
 }
 
-/// Waits until requests about rooms are heard; a broker whose journal fails meanwhile never is.
-fn room_service_is_ready(mut ready: oneshot::Receiver<()>) {
-    let deadline = Instant::now() + ROOM_SERVICE_START;
+/// Waits until the requests of a service are heard; a broker whose journal fails meanwhile never is.
+fn service_is_ready(mut ready: oneshot::Receiver<()>) {
+    let deadline = Instant::now() + SERVICE_START;
     while let Err(oneshot::error::TryRecvError::Empty) = ready.try_recv() {
         if Instant::now() > deadline {
-            error!("the service of rooms does not answer yet");
+            error!("a service does not answer yet");
             return;
         }
         thread::sleep(Duration::from_millis(1));

@@ -12,6 +12,7 @@ mod clock;
 pub mod control;
 mod counters;
 pub mod handshake;
+pub mod history;
 pub mod http;
 pub mod listener;
 mod options;

@@ -8,9 +8,12 @@ use std::sync::Arc;
 use tidings_core::account::{AccountRecord, apply_account_change};
 use tidings_core::journal::{Batch, Entry, Published, Record};
 use tidings_core::message::{Offset, Seq};
+use tidings_core::messages::{ChangeRecord, What};
 use tidings_core::state::{
     GroupChange, GroupRecord, Retained, SessionChange, SessionRecord, apply_session_change,
 };
+
+use super::changes;
 
 const SHARE_PREFIX: &str = "$share/";
 
@@ -38,6 +41,9 @@ pub(super) trait Tables {
 
     /// Sets the number of the last message of a stream.
     fn set_head(&mut self, stream: &Arc<str>, seq: Seq);
+
+    /// Sets or removes the change under a key.
+    fn set_change(&mut self, key: &Arc<str>, change: Option<ChangeRecord>);
 }
 
 /// Applies the entries of `batch` that are not before `applied`; the result is the new `applied`.
@@ -74,6 +80,11 @@ fn apply_published(tables: &mut impl Tables, offset: Offset, published: &Arc<Pub
     // 0 is "no number": the copy for single sessions is not a message of the stream.
     if published.seq != Seq(0) {
         tables.set_head(&published.stream, published.seq);
+    }
+    if let Some(change) = ChangeRecord::of(offset, published) {
+        let key = changes::key(&published.stream, &change);
+        let is_gone = matches!(&change.what, What::Reaction(text) if text.is_empty());
+        tables.set_change(&key, (!is_gone).then_some(change));
     }
     let message = &published.message;
     if message.retain {

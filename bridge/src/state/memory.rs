@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidings_core::account::AccountRecord;
 use tidings_core::journal::Batch;
 use tidings_core::message::{Offset, Seq, UnixMillis};
+use tidings_core::messages::ChangeRecord;
 use tidings_core::state::{GroupRecord, Retained, SessionRecord, State};
 use tidings_core::topic;
 
 use super::apply::{Tables, apply_batch};
+use super::changes;
 use super::index::{Index, Place};
 use super::record::{Kind, PAGE_RECORDS, Records, StateRecord};
 use super::retained::Search;
@@ -31,6 +33,7 @@ struct Maps {
     retained: BTreeMap<Arc<str>, Retained>,
     heads: BTreeMap<Arc<str>, Seq>,
     accounts: BTreeMap<Arc<str>, AccountRecord>,
+    changes: BTreeMap<Arc<str>, ChangeRecord>,
     index: Index,
 }
 
@@ -86,6 +89,9 @@ impl Maps {
             }
             StateRecord::Account(user, account) => {
                 self.accounts.insert(user, account);
+            }
+            StateRecord::Change(key, change) => {
+                self.changes.insert(key, change);
             }
         }
     }
@@ -148,6 +154,13 @@ impl Tables for Maps {
                 self.heads.insert(stream.clone(), seq);
             }
         }
+    }
+
+    fn set_change(&mut self, key: &Arc<str>, change: Option<ChangeRecord>) {
+        match change {
+            Some(change) => self.changes.insert(key.clone(), change),
+            None => self.changes.remove(key),
+        };
     }
 }
 
@@ -242,6 +255,49 @@ impl State for MemoryState {
         self.lock().heads.get(stream).copied().unwrap_or_default()
     }
 
+    fn changes(&self, stream: &str, of: Seq, limit: usize) -> Vec<ChangeRecord> {
+        let maps = self.lock();
+        let recall = maps.changes.get(changes::recall_key(stream, of).as_str());
+        let prefix = changes::others_of(stream, of);
+        let others = maps
+            .changes
+            .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
+        let others = others
+            .take_while(|(key, _)| key.starts_with(&prefix))
+            .map(|(_, change)| change);
+        recall
+            .into_iter()
+            .chain(others)
+            .take(limit)
+            .cloned()
+            .collect()
+    }
+
+    fn for_each_recall(
+        &self,
+        stream: &str,
+        from: Seq,
+        to: Seq,
+        visit: &mut dyn FnMut(&ChangeRecord),
+    ) {
+        let (first, last) = (
+            changes::recall_key(stream, from),
+            changes::recall_key(stream, to),
+        );
+        if first > last {
+            return;
+        }
+        let found: Vec<ChangeRecord> = {
+            let maps = self.lock();
+            let range = maps.changes.range::<str, _>((
+                Bound::Included(first.as_str()),
+                Bound::Included(last.as_str()),
+            ));
+            range.map(|(_, change)| change.clone()).collect()
+        };
+        found.iter().for_each(visit);
+    }
+
     fn lowest_position(&self) -> Option<Offset> {
         self.lock().index.lowest_position()
     }
@@ -277,6 +333,9 @@ impl Records for MemoryState {
             }),
             Kind::Account => records(&maps.accounts, after, limit, |(user, account)| {
                 StateRecord::Account(user, account)
+            }),
+            Kind::Change => records(&maps.changes, after, limit, |(key, change)| {
+                StateRecord::Change(key, change)
             }),
         }
     }

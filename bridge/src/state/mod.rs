@@ -13,6 +13,7 @@
 //! This module does not know who may read a retained message, nor when one expires.
 
 mod apply;
+mod changes;
 mod compare;
 mod index;
 mod memory;

@@ -286,7 +286,7 @@ fn index_record(index: &mut Index, retained_count: &mut u64, record: &StateRecor
         }
         StateRecord::Group(_, group) => index.position_moved(None, Some(group.position())),
         StateRecord::Retained(_) => *retained_count += 1,
-        StateRecord::Head(..) | StateRecord::Account(..) => {}
+        StateRecord::Head(..) | StateRecord::Account(..) | StateRecord::Change(..) => {}
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tidings_core::account::AccountRecord;
 use tidings_core::message::Seq;
+use tidings_core::messages::ChangeRecord;
 use tidings_core::state::{GroupRecord, Retained, SessionRecord};
 
 use super::record::{Kind, StateRecord};
@@ -26,6 +27,7 @@ pub(super) struct Layer {
     /// Not ordered: it changes with every message, and nobody walks over it.
     pub(super) heads: HashMap<Arc<str>, Seq>,
     pub(super) accounts: Changes<AccountRecord>,
+    pub(super) changes: Changes<ChangeRecord>,
 }
 
 impl Layer {
@@ -36,6 +38,7 @@ impl Layer {
             + self.retained.len()
             + self.heads.len()
             + self.accounts.len()
+            + self.changes.len()
     }
 
     /// Shows every changed record: its kind, its key, and what it is now.
@@ -64,6 +67,10 @@ impl Layer {
                 .clone()
                 .map(|a| StateRecord::Account(user.clone(), a));
             visit(Kind::Account, user, record)?;
+        }
+        for (key, change) in &self.changes {
+            let record = change.clone().map(|c| StateRecord::Change(key.clone(), c));
+            visit(Kind::Change, key, record)?;
         }
         Ok(())
     }

@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use tidings_core::account::AccountRecord;
 use tidings_core::message::{Offset, Seq};
+use tidings_core::messages::ChangeRecord;
 use tidings_core::state::{GroupRecord, Retained, SessionRecord};
 
+use super::changes;
 use crate::journal::segments::record::{
     DecodeError, decode_account, decode_group, decode_published, decode_session, encode_account,
     encode_group, encode_published, encode_session,
@@ -31,16 +33,19 @@ pub enum Kind {
     Head = 4,
     /// An account, by user name.
     Account = 5,
+    /// A change of a message, by stream and seq.
+    Change = 6,
 }
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Session,
         Self::Group,
         Self::Retained,
         Self::Head,
         Self::Account,
+        Self::Change,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -50,6 +55,7 @@ impl Kind {
             Self::Retained => "retained message",
             Self::Head => "stream head",
             Self::Account => "account",
+            Self::Change => "change of a message",
         }
     }
 
@@ -77,6 +83,8 @@ pub enum StateRecord {
     Head(Arc<str>, Seq),
     /// An account and its user name.
     Account(Arc<str>, AccountRecord),
+    /// A change of a message, and the key that names its stream.
+    Change(Arc<str>, ChangeRecord),
 }
 
 /// Why the bytes of a record are refused.
@@ -99,16 +107,18 @@ impl StateRecord {
             Self::Retained(_) => Kind::Retained,
             Self::Head(..) => Kind::Head,
             Self::Account(..) => Kind::Account,
+            Self::Change(..) => Kind::Change,
         }
     }
 
-    /// Client Identifier, filter, topic, stream or user name.
+    /// Client Identifier, filter, topic, stream, user name, or stream and seq.
     pub fn key(&self) -> &Arc<str> {
         match self {
             Self::Session(key, _)
             | Self::Group(key, _)
             | Self::Head(key, _)
-            | Self::Account(key, _) => key,
+            | Self::Account(key, _)
+            | Self::Change(key, _) => key,
             Self::Retained(retained) => &retained.published.message.topic,
         }
     }
@@ -124,6 +134,7 @@ impl StateRecord {
             }
             Self::Head(_, seq) => out.extend_from_slice(&seq.0.to_le_bytes()),
             Self::Account(_, account) => encode_account(account, out),
+            Self::Change(_, change) => changes::encode(change, out),
         }
     }
 
@@ -149,6 +160,7 @@ impl StateRecord {
                 Self::Head(key.into(), Seq(u64::from_le_bytes(seq)))
             }
             Kind::Account => Self::Account(key.into(), decode_account(value)?),
+            Kind::Change => Self::Change(key.into(), changes::decode(key, value)?),
         })
     }
 }

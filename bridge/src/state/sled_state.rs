@@ -15,23 +15,29 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidings_core::account::AccountRecord;
 use tidings_core::journal::Batch;
 use tidings_core::message::{Epoch, Offset, Seq, UnixMillis};
+use tidings_core::messages::ChangeRecord;
 use tidings_core::state::{GroupRecord, Retained, SessionRecord, State};
 use tidings_core::topic;
 use tracing::error;
 
 use super::apply::{Tables, apply_batch};
+use super::changes;
 use super::index::{Index, Place};
 use super::overlay::{Found, Layer, MergedPage, merged_page};
 use super::record::{Kind, PAGE_RECORDS, Records, StateRecord};
 use super::retained::Search;
 use super::snapshot;
 use super::store::{Ledger, Store, StoreError, Stored};
+
+/// Recalls that are looked up at a time: usually there are none.
+const RECALLS_AT_ONCE: usize = 16;
 
 /// [`State`] on disk; see the module.
 pub struct SledState {
@@ -97,6 +103,13 @@ impl Disk {
     fn account(&self, user: &str) -> Option<AccountRecord> {
         match self.get(Kind::Account, user) {
             Some(StateRecord::Account(_, account)) => Some(account),
+            _ => None,
+        }
+    }
+
+    fn change(&self, key: &str) -> Option<ChangeRecord> {
+        match self.get(Kind::Change, key) {
+            Some(StateRecord::Change(_, change)) => Some(change),
             _ => None,
         }
     }
@@ -247,6 +260,55 @@ impl SledState {
         )
     }
 
+    fn change_page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> MergedPage<ChangeRecord, Stored> {
+        let live = self.live();
+        let stored = self.disk.store.page(Kind::Change, prefix, after, limit);
+        let frozen = live.frozen.as_deref();
+        merged_page(
+            [Some(&live.active.changes), frozen.map(|f| &f.changes)],
+            self.disk.must(stored).into_iter(),
+            prefix,
+            after,
+            limit,
+        )
+    }
+
+    /// Shows the changes whose key begins with `prefix` and comes after `after`, in order, until
+    /// `visit` has enough.
+    fn visit_changes(
+        &self,
+        prefix: &str,
+        after: Option<Arc<str>>,
+        limit: usize,
+        visit: &mut dyn FnMut(ChangeRecord) -> ControlFlow<()>,
+    ) {
+        let mut after = after;
+        loop {
+            let page = self.change_page(prefix, after.as_deref(), limit);
+            for (_, found) in page.records {
+                let change = match found {
+                    Found::Changed(change) => change,
+                    Found::OnDisk(stored) => match self.disk.must(stored.read()) {
+                        StateRecord::Change(_, change) => change,
+                        _ => continue,
+                    },
+                };
+                if visit(change).is_break() {
+                    return;
+                }
+            }
+            if page.go_on_after.is_none() {
+                return;
+            }
+            after = page.go_on_after;
+        }
+    }
+
     fn retained_page(&self, prefix: &str, after: Option<&str>) -> MergedPage<Retained, Stored> {
         let live = self.live();
         let stored = self
@@ -282,6 +344,10 @@ impl Live {
 
     fn account(&self, user: &str) -> Option<Option<AccountRecord>> {
         self.changed(|layer| layer.accounts.get(user))
+    }
+
+    fn change(&self, key: &str) -> Option<Option<ChangeRecord>> {
+        self.changed(|layer| layer.changes.get(key))
     }
 
     fn retained(&self, topic: &str) -> Option<Option<Retained>> {
@@ -368,6 +434,10 @@ impl Tables for Applying<'_> {
                 self.live.active.heads.insert(stream.clone(), seq);
             }
         }
+    }
+
+    fn set_change(&mut self, key: &Arc<str>, change: Option<ChangeRecord>) {
+        self.live.active.changes.insert(key.clone(), change);
     }
 }
 
@@ -503,6 +573,45 @@ impl State for SledState {
             Some(StateRecord::Head(_, seq)) => seq,
             _ => Seq(0),
         })
+    }
+
+    fn changes(&self, stream: &str, of: Seq, limit: usize) -> Vec<ChangeRecord> {
+        let recall = changes::recall_key(stream, of);
+        let changed = self.live().change(&recall);
+        let recall = changed.unwrap_or_else(|| self.disk.change(&recall));
+        let mut found: Vec<ChangeRecord> = recall.into_iter().take(limit).collect();
+        if found.len() < limit {
+            let prefix = changes::others_of(stream, of);
+            let at_once = (limit - found.len()).min(PAGE_RECORDS);
+            self.visit_changes(&prefix, None, at_once, &mut |change| {
+                found.push(change);
+                if found.len() < limit {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            });
+        }
+        found
+    }
+
+    fn for_each_recall(
+        &self,
+        stream: &str,
+        from: Seq,
+        to: Seq,
+        visit: &mut dyn FnMut(&ChangeRecord),
+    ) {
+        let before = from.0.checked_sub(1);
+        let after = before.map(|seq| changes::recall_key(stream, Seq(seq)).into());
+        let prefix = changes::recalls_of(stream);
+        self.visit_changes(&prefix, after, RECALLS_AT_ONCE, &mut |change| {
+            if change.of > to {
+                return ControlFlow::Break(());
+            }
+            visit(&change);
+            ControlFlow::Continue(())
+        });
     }
 
     fn lowest_position(&self) -> Option<Offset> {

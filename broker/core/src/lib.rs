@@ -9,6 +9,7 @@ pub mod codec;
 pub mod hash;
 pub mod journal;
 pub mod message;
+pub mod messages;
 pub mod rooms;
 pub mod rules;
 mod session;

@@ -1,5 +1,5 @@
 //! State: what the journal says, indexed. Retained messages, sessions that outlive their
-//! connection, shared subscriptions, stream heads, accounts.
+//! connection, shared subscriptions, stream heads, accounts, changes of messages.
 //!
 //! This module owns the records and how a journal entry changes them, so that every
 //! implementation (in memory, sled) and every recovery agrees. It does not know where the records
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::account::AccountRecord;
 use crate::journal::{Batch, Published};
 use crate::message::{Message, Offset, QoS, Seq, UnixMillis};
+use crate::messages::ChangeRecord;
 use crate::topic::ReplayFrom;
 
 /// Session Expiry Interval that means "never" (§3.1.2.11.2).
@@ -316,6 +317,9 @@ pub struct Retained {
 /// * A `Published` with the RETAIN flag sets the retained message of its topic, or removes it if
 ///   the payload is empty [MQTT-3.3.1-6]; one with `inbound_packet_id` adds that identifier to the
 ///   session of its publisher, if there is one; each moves the head of its stream.
+/// * A `Published` that is an edit, a recall or a reaction (see [`crate::messages`]) sets the
+///   [`ChangeRecord`] of the message that it is about in the place of an earlier one of its kind, and
+///   for reactions of its user; a reaction without text removes it.
 /// * A `Subscribed`, `Unsubscribed` or `Ended` of a session, or an `Opened` with `clean`, on a
 ///   `$share/...` filter moves the group's member count; a group appears with its first member
 ///   (cursor after that entry) and goes with its last.
@@ -352,6 +356,20 @@ pub trait State: Send + Sync {
 
     /// The number of the last message of a stream; 0 if there is none.
     fn stream_head(&self, stream: &str) -> Seq;
+
+    /// How a message of a stream was changed: at most `limit` records, the recall and the newest edit
+    /// first, then reactions in the order of users.
+    fn changes(&self, stream: &str, of: Seq, limit: usize) -> Vec<ChangeRecord>;
+
+    /// Recalls of messages of a stream with a seq of at least `from` and at most `to`, in the order
+    /// of those.
+    fn for_each_recall(
+        &self,
+        stream: &str,
+        from: Seq,
+        to: Seq,
+        visit: &mut dyn FnMut(&ChangeRecord),
+    );
 
     /// The first journal offset that a session or a group still needs; `None` if none does.
     fn lowest_position(&self) -> Option<Offset>;

@@ -111,7 +111,6 @@ pub(crate) trait Answer {
 }
 
 /// Serves until the broker ends, one request after the other.
-#[expect(dead_code, reason = "history is the first of them")]
 pub(crate) async fn serve(start: Start<impl Fn() -> DuplexStream>, mut service: impl Answer) {
     let mut ready = Some(start.ready);
     let mut pace = Pace::new(start.requests_per_minute);

@@ -25,7 +25,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod trim;
-mod wire;
+pub(crate) mod wire;
 mod writer;
 
 pub use cache::{SEALED_INDEX_CACHE_BYTES, SEALED_OPEN_MAX};

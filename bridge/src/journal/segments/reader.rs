@@ -304,31 +304,73 @@ impl Journal for SegmentJournal {
     }
 
     fn history(&self, stream: &str, from: Seq, limit: usize) -> Result<Vec<ReadEntry>, ReadError> {
-        let mut bases = Vec::new();
-        self.newest_first(
-            |summary| summary.may_have_stream(stream),
-            |index, view| {
-                let shown = |e: &&IndexEntry| view.shows(index.offset_of(e), e);
-                if index.stream(stream, from).any(|e| shown(&e)) {
-                    bases.push(index.base());
-                }
-                // Older segments have smaller numbers only.
-                let older = index
-                    .stream(stream, Seq(1))
-                    .next()
-                    .is_some_and(|e| e.seq <= from);
-                older.then_some(())
-            },
-        )?;
+        let bases: Vec<Offset> = {
+            let shared = self.shared();
+            let sealed = shared.sealed.keys().copied();
+            sealed.chain([shared.active.index.base()]).collect()
+        };
+        let begin = self.segment_of_seq(&bases, stream, from)?;
         let mut found = Vec::new();
-        for base in bases.into_iter().rev() {
-            self.history_in(base, stream, from, limit, &mut found)?;
+        for base in bases.get(begin..).unwrap_or_default() {
+            if found.len() >= limit {
+                break;
+            }
+            if self.may_have_stream(*base, stream) {
+                self.history_in(*base, stream, from, limit, &mut found)?;
+            }
         }
         Ok(found)
     }
 }
 
 impl SegmentJournal {
+    fn may_have_stream(&self, base: Offset, stream: &str) -> bool {
+        !self.denies(base, |summary| summary.may_have_stream(stream))
+    }
+
+    /// Which of the segments, oldest first, is the last that begins in the stream at or before `from`;
+    /// 0 if none does. Numbers ascend with offsets, so few indexes are looked at.
+    fn segment_of_seq(
+        &self,
+        bases: &[Offset],
+        stream: &str,
+        from: Seq,
+    ) -> Result<usize, ReadError> {
+        let (mut begin, mut low, mut high) = (0, 0, bases.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let mut first = None;
+            let mut probe = middle;
+            while let Some(base) = bases.get(probe).filter(|_| probe < high) {
+                first = self.first_seq(*base, stream)?;
+                if first.is_some() {
+                    break;
+                }
+                probe += 1;
+            }
+            match first {
+                Some(first) if first <= from => (begin, low) = (probe, probe + 1),
+                _ => high = middle,
+            }
+        }
+        Ok(begin)
+    }
+
+    /// The first number of a stream in a segment.
+    fn first_seq(&self, base: Offset, stream: &str) -> Result<Option<Seq>, ReadError> {
+        let first = |index: &SegmentIndex| index.stream(stream, Seq(1)).next().map(|e| e.seq);
+        {
+            let shared = self.shared();
+            if shared.active.index.base() == base {
+                return Ok(first(&shared.active.index));
+            }
+        }
+        if !self.may_have_stream(base, stream) {
+            return Ok(None);
+        }
+        Ok(self.load(base)?.and_then(|loaded| first(&loaded.index)))
+    }
+
     fn find(&self, offset: Offset) -> Result<Option<Arc<Published>>, ReadError> {
         let (base, file, entry, view) = {
             let shared = self.shared();

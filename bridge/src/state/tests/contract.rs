@@ -1,5 +1,6 @@
 //! What every implementation of the state must do.
 
+use tidings_core::messages::{ChangeRecord, What};
 use tidings_core::state::{NEVER_EXPIRES, Phase};
 
 use super::*;
@@ -387,5 +388,61 @@ fn of_a_device_that_is_deleted_nothing_stays() {
         subject
             .state()
             .for_each_account(&mut |user, _| panic!("{user} is still there"));
+    });
+}
+
+fn entry_of_room(seq: u64, topic: &str, payload: &str) -> Record {
+    let mut message = publish("chat/r", seq, topic, payload.as_bytes(), false);
+    message.history = true;
+    let user = topic.split('/').nth(2).expect("a user");
+    message.message.publisher.user = user.into();
+    published(message)
+}
+
+#[test]
+fn a_message_knows_its_recall_its_newest_edit_and_one_reaction_of_each_user() {
+    each(|subject, log| {
+        subject.apply(&log.append([
+            entry_of_room(1, "chat/r/ann", "helo"),
+            entry_of_room(2, "chat/r/ann/edit/1", "hello"),
+            entry_of_room(3, "chat/r/bob/react/1", "+1"),
+            entry_of_room(4, "chat/r/ann/edit/1", "hello!"),
+            entry_of_room(5, "chat/r/bob/react/1", "-1"),
+            entry_of_room(6, "chat/r/eve/react/1", "?"),
+            entry_of_room(7, "chat/r/eve/react/1", ""),
+            entry_of_room(8, "chat/r/ann/recall/1", ""),
+            // About nothing that was there.
+            entry_of_room(9, "chat/r/ann/recall/9", ""),
+        ]));
+        let state = subject.state();
+        let found = state.changes("chat/r", Seq(1), 10);
+        let seqs: Vec<u64> = found.iter().map(|change| change.seq.0).collect();
+        assert_eq!(seqs, [8, 4, 5]);
+        assert_eq!(found[0].what, What::Recalled);
+        assert_eq!(found[2].what, What::Reaction("-1".into()));
+        assert_eq!((&*found[2].by, found[2].offset), ("bob", Offset(4)));
+        assert_eq!(state.changes("chat/r", Seq(1), 2).len(), 2);
+        assert!(state.changes("chat/r", Seq(2), 10).is_empty());
+        assert!(state.changes("chat", Seq(1), 10).is_empty());
+    });
+}
+
+#[test]
+fn recalls_are_found_by_range() {
+    each(|subject, log| {
+        let recall = |seq: u64, of: u64| entry_of_room(seq, &format!("chat/r/ann/recall/{of}"), "");
+        subject.apply(&log.append([recall(100, 7), recall(101, 40), recall(102, 9)]));
+        let recalls = |from: u64, to: u64| {
+            let mut found = Vec::new();
+            let collect = &mut |change: &ChangeRecord| found.push(change.of.0);
+            subject
+                .state()
+                .for_each_recall("chat/r", Seq(from), Seq(to), collect);
+            found
+        };
+        assert_eq!(recalls(0, u64::MAX), [7, 9, 40]);
+        assert_eq!(recalls(8, 9), [9]);
+        assert_eq!(recalls(10, 39), [0_u64; 0]);
+        assert_eq!(recalls(9, 7), [0_u64; 0]);
     });
 }

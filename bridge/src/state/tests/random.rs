@@ -30,7 +30,7 @@ fn random_record(random: &mut Random, end: Offset) -> Record {
         _ => format!("$share/h/t/{}/#", random.below(3)),
     };
     let position = |random: &mut Random| random.below(end.0 + 1);
-    match random.below(15) {
+    match random.below(17) {
         0..=3 => {
             let size = if random.below(50) == 0 {
                 200_000
@@ -74,6 +74,17 @@ fn random_record(random: &mut Random, end: Offset) -> Record {
                 1 => account(&user, AccountChange::Disabled),
                 _ => created(&user, "hash"),
             }
+        }
+        15 | 16 => {
+            let (room, user) = (random.below(3), random.below(4));
+            let of = 1 + random.below(6);
+            let what = ["edit", "recall", "react"][random.below(3) as usize];
+            let topic = format!("chat/r{room}/u{user}/{what}/{of}");
+            let payload: &[u8] = [&b""[..], b"yes"][random.below(2) as usize];
+            let mut change = publish(&format!("chat/r{room}"), end.0 + 7, &topic, payload, false);
+            change.history = true;
+            change.message.publisher.user = format!("u{user}").as_str().into();
+            published(change)
         }
         12 => group_progress(&filter, position(random), &[position(random)]),
         _ if random.below(3) == 0 => ended(&client_id),
@@ -125,6 +136,21 @@ fn assert_answers_alike(left: &dyn State, right: &dyn State, random: &mut Random
         found
     };
     assert_eq!(sessions(left), sessions(right));
+    for room in 0..3 {
+        let stream = format!("chat/r{room}");
+        let of = Seq(random.below(8));
+        let limit = random.below(6) as usize;
+        assert_eq!(
+            left.changes(&stream, of, limit),
+            right.changes(&stream, of, limit)
+        );
+        let recalls = |state: &dyn State| {
+            let mut found = Vec::new();
+            state.for_each_recall(&stream, of, Seq(of.0 + 3), &mut |c| found.push(c.clone()));
+            found
+        };
+        assert_eq!(recalls(left), recalls(right));
+    }
     let user = format!("u{}", random.below(200));
     assert_eq!(left.account(&user), right.account(&user));
     let accounts = |state: &dyn State| {

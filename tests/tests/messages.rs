@@ -1,0 +1,279 @@
+//! What messages mean to each other, against the real program: history, changes of messages, and what is
+//! sent twice.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tidings_core::codec::{Ack, Connect, Packet, Publish, PublishProperties, ReasonCode, Version};
+use tidings_core::message::QoS;
+use tidings_tests::{Endpoint, RawClient, TidingsOptions, TidingsProcess, clean};
+
+fn connect(endpoint: Endpoint, version: Version, user: &str, client_id: &str) -> RawClient {
+    let connect = Connect {
+        username: Some(user),
+        ..clean(version, client_id)
+    };
+    RawClient::connect(endpoint, &connect)
+}
+
+/// A user with one connection of MQTT 5 for everything.
+struct Person {
+    name: String,
+    client: RawClient,
+}
+
+impl Person {
+    #[track_caller]
+    fn new(broker: &TidingsProcess, name: &str) -> Self {
+        let mut client = connect(broker.tcp(), Version::V5, name, &format!("{name}-all"));
+        let granted = client.subscribe(&format!("user/{name}/reply"), QoS::AtLeastOnce);
+        assert_eq!(granted, ReasonCode::GrantedQoS1);
+        Self {
+            name: name.to_owned(),
+            client,
+        }
+    }
+
+    /// Publishes at QoS 1, and gives the acknowledgement.
+    #[track_caller]
+    fn publish(&mut self, topic: &str, payload: &str, user: &[(&str, &str)]) -> Ack {
+        let packet_id = self.client.new_packet_id();
+        self.client.send(&Packet::Publish(Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic,
+            packet_id: Some(packet_id),
+            properties: PublishProperties {
+                user: user.to_vec(),
+                ..PublishProperties::default()
+            },
+            payload: payload.as_bytes(),
+        }));
+        self.client.expect_puback(packet_id)
+    }
+
+    /// Says something in a room; the number that it got.
+    #[track_caller]
+    fn say(&mut self, room: &str, payload: &str) -> u64 {
+        let topic = format!("chat/{room}/{}", self.name);
+        seq_of(&self.publish(&topic, payload, &[]))
+    }
+
+    /// Changes message `of` in a room: `edit`, `recall`, `react` or `reply`.
+    #[track_caller]
+    fn change(&mut self, room: &str, how: &str, of: u64, payload: &str) -> Ack {
+        let topic = format!("chat/{room}/{}/{how}/{of}", self.name);
+        self.publish(&topic, payload, &[])
+    }
+
+    #[track_caller]
+    fn ask(&mut self, method: &str, request: &Value) -> Value {
+        let topic = format!("user/{}/request/{method}", self.name);
+        let ack = self.publish(&topic, &request.to_string(), &[]);
+        assert!(!ack.reason.is_failure(), "{ack:?}");
+        serde_json::from_slice(&self.client.receive().payload).expect("answers are JSON")
+    }
+
+    #[track_caller]
+    fn history(&mut self, request: Value) -> Value {
+        let answer = self.ask("history", &request);
+        assert_eq!(answer["ok"], true, "{request}: {answer}");
+        answer
+    }
+}
+
+fn property<'a>(ack: &'a Ack, name: &str) -> Option<&'a str> {
+    let found = ack.user.iter().find(|(key, _)| key == name);
+    found.map(|(_, value)| value.as_str())
+}
+
+#[track_caller]
+fn seq_of(ack: &Ack) -> u64 {
+    assert!(!ack.reason.is_failure(), "{ack:?}");
+    let seq = property(ack, "seq").expect("a number");
+    seq.parse().expect("decimal")
+}
+
+fn seqs(page: &Value) -> Vec<u64> {
+    let messages = page["messages"].as_array().expect("a list");
+    let seq = |message: &Value| message["seq"].as_u64().expect("a number");
+    messages.iter().map(seq).collect()
+}
+
+fn range(page: &Value) -> (u64, u64) {
+    let number = |key: &str| page[key].as_u64().expect("a number");
+    (number("from"), number("to"))
+}
+
+#[test]
+fn a_page_is_before_after_or_around_a_number_or_from_a_time_on() {
+    let broker = TidingsOptions::new().start();
+    let mut ann = Person::new(&broker, "ann");
+    for n in 1..=30 {
+        assert_eq!(ann.say("lobby", &n.to_string()), n);
+    }
+    let page = ann.history(json!({ "room": "lobby", "limit": 3 }));
+    assert_eq!(seqs(&page), [28, 29, 30]);
+    assert_eq!((&page["head"], &page["first"]), (&json!(30), &json!(1)));
+    assert_eq!(page["gap"], Value::Null);
+    let at = page["messages"][1]["ts"].as_u64().expect("a time");
+    let first = &page["messages"][0];
+    assert_eq!(first["payload"], "28");
+    assert_eq!(first["from"], "ann");
+    assert_eq!(first["topic"], "chat/lobby/ann");
+    assert_eq!(first["id"], "chat/lobby/28");
+    assert_eq!(first["room"], "lobby");
+
+    let mut pages = |request: &[(&str, u64)]| {
+        let mut json = json!({ "room": "lobby" });
+        for (key, value) in request {
+            json[*key] = (*value).into();
+        }
+        let page = ann.history(json);
+        (seqs(&page), range(&page))
+    };
+    assert_eq!(
+        pages(&[("before", 28), ("limit", 2)]),
+        (vec![26, 27], (26, 27))
+    );
+    assert_eq!(pages(&[("before", 3), ("limit", 9)]), (vec![1, 2], (1, 2)));
+    assert_eq!(pages(&[("before", 1)]), (vec![], (1, 0)));
+    assert_eq!(pages(&[("after", 0), ("limit", 2)]), (vec![1, 2], (1, 2)));
+    assert_eq!(pages(&[("after", 29), ("limit", 9)]), (vec![30], (30, 30)));
+    assert_eq!(pages(&[("after", 30)]), (vec![], (31, 30)));
+    assert_eq!(pages(&[("around", 10), ("limit", 5)]).0, [8, 9, 10, 11, 12]);
+    let (found, _) = pages(&[("at", at)]);
+    assert!(
+        found.contains(&29) && !found.contains(&1) || at == 0,
+        "{found:?}"
+    );
+    assert_eq!(pages(&[("at", at + 3_600_000)]).0, [0_u64; 0]);
+    assert_eq!(pages(&[("at", 0), ("limit", 1)]).0, [1]);
+    // More than is given at once.
+    assert_eq!(pages(&[("limit", 1_000_000)]).0.len(), 30);
+}
+
+#[test]
+fn direct_messages_have_one_history_for_both_and_none_for_others() {
+    let broker = TidingsOptions::new().start();
+    let mut ann = Person::new(&broker, "ann");
+    let mut bob = Person::new(&broker, "bob");
+    let mut eve = Person::new(&broker, "eve");
+    assert_eq!(seq_of(&ann.publish("dm/bob/ann", "psst", &[])), 1);
+    assert_eq!(seq_of(&bob.publish("dm/ann/bob", "what?", &[])), 2);
+    for (person, with) in [(&mut ann, "bob"), (&mut bob, "ann")] {
+        assert_eq!(seqs(&person.history(json!({ "with": with }))), [1, 2]);
+    }
+    for with in ["ann", "bob"] {
+        assert_eq!(seqs(&eve.history(json!({ "with": with }))), [0_u64; 0]);
+    }
+    let answer = eve.ask("history", &json!({ "topic": "dm/bob/ann" }));
+    assert_eq!(answer["error"]["code"], "no_such_room", "{answer}");
+}
+
+#[test]
+fn history_of_a_managed_room_is_for_its_members_now() {
+    let broker = TidingsOptions::new()
+        .set("rooms.mode", "\"managed\"")
+        .start();
+    let mut ann = Person::new(&broker, "ann");
+    let mut bob = Person::new(&broker, "bob");
+    let cellar = json!({ "room": "cellar" });
+    let created = ann.ask("create", &json!({ "room": "cellar", "kind": "private" }));
+    assert_eq!(created["ok"], true, "{created}");
+    ann.say("cellar", "one");
+    let refused = |answer: Value| answer["error"]["code"].clone();
+    assert_eq!(refused(bob.ask("history", &cellar)), "no_such_room");
+    let nowhere = json!({ "room": "nowhere" });
+    assert_eq!(refused(bob.ask("history", &nowhere)), "no_such_room");
+    let invited = ann.ask("invite", &json!({ "room": "cellar", "user": "bob" }));
+    assert_eq!(invited["ok"], true, "{invited}");
+    assert_eq!(bob.ask("join", &cellar)["ok"], true);
+    assert_eq!(seqs(&bob.history(cellar.clone())), [1]);
+    let kicked = ann.ask("kick", &json!({ "room": "cellar", "user": "bob" }));
+    assert_eq!(kicked["ok"], true, "{kicked}");
+    assert_eq!(refused(bob.ask("history", &cellar)), "no_such_room");
+}
+
+#[test]
+fn changes_are_shown_on_the_message_wherever_they_lie() {
+    let broker = TidingsOptions::new().start();
+    let mut ann = Person::new(&broker, "ann");
+    let mut bob = Person::new(&broker, "bob");
+    assert_eq!(ann.say("lobby", "helo"), 1);
+    assert_eq!(ann.say("lobby", "secret"), 2);
+    seq_of(&bob.change("lobby", "reply", 1, "hi"));
+    for n in 4..20 {
+        assert_eq!(bob.say("lobby", "noise"), n);
+    }
+    seq_of(&ann.change("lobby", "edit", 1, "hello"));
+    seq_of(&bob.change("lobby", "react", 1, "👍"));
+    seq_of(&ann.change("lobby", "edit", 2, "secret too"));
+    seq_of(&ann.change("lobby", "recall", 2, ""));
+    let page = bob.history(json!({ "room": "lobby", "before": 4 }));
+    let messages = &page["messages"];
+    assert_eq!(seqs(&page), [1, 2, 3]);
+    assert_eq!(messages[0]["payload"], "helo");
+    assert_eq!(messages[0]["edited"]["payload"], "hello");
+    assert_eq!(messages[0]["edited"]["seq"], 20);
+    assert_eq!(messages[0]["reactions"], json!({ "👍": ["bob"] }));
+    assert_eq!(messages[1]["payload"], "");
+    assert_eq!(messages[1]["recalled"]["by"], "ann");
+    assert_eq!(messages[1]["edited"], Value::Null);
+    assert_eq!(messages[2]["kind"], "reply");
+    assert_eq!(messages[2]["reply_to"], 1);
+    let all = bob
+        .history(json!({ "room": "lobby", "limit": 200 }))
+        .to_string();
+    assert!(!all.contains("secret"), "{all}");
+}
+
+#[test]
+fn what_retention_took_is_a_gap() {
+    let rules = tempfile::NamedTempFile::new().expect("a temporary file");
+    let rule = r#"
+        [[topics]]
+        pattern = "chat/{room}/{user}"
+        publish = "self(user)"
+        subscribe = "member(room)"
+        stream = "chat/{room}"
+        keep = { count = 5 }
+        [[topics]]
+        pattern = "user/{user}/request/{method}"
+        publish = "self(user)"
+        subscribe = "broker"
+        [[topics]]
+        pattern = "user/{user}/reply"
+        publish = "broker"
+        subscribe = "self(user)"
+        [journal]
+        segment_bytes = 1048576
+    "#;
+    std::fs::write(rules.path(), rule).expect("a settings file");
+    let broker = TidingsOptions::new()
+        .config(rules.path())
+        .set("state.snapshot_every_bytes", 1_048_576)
+        .start();
+    let mut ann = Person::new(&broker, "ann");
+    // Segments that are over can be trimmed, as soon as two snapshots are past them.
+    let long = "x".repeat(60_000);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let page = loop {
+        let page = ann.history(json!({ "room": "lobby", "after": 0, "limit": 3 }));
+        if page["first"] != 1 {
+            break page;
+        }
+        assert!(Instant::now() < deadline, "nothing is trimmed");
+        for _ in 0..10 {
+            ann.say("lobby", &long);
+        }
+    };
+    let first = page["first"].as_u64().expect("a number");
+    assert_eq!(page["gap"], json!({ "from": 1, "to": 3.min(first - 1) }));
+    let page = ann.history(json!({ "room": "lobby", "after": first - 2, "limit": 2 }));
+    assert_eq!(page["gap"], json!({ "from": first - 1, "to": first - 1 }));
+    assert_eq!(seqs(&page), [first]);
+    let page = ann.history(json!({ "room": "lobby", "after": first - 1, "limit": 2 }));
+    assert_eq!(page["gap"], Value::Null);
+}
