@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidings_core::message::Epoch;
+use tidings_core::rules::Rules;
 use tidings_core::shard::Input;
 use tokio::io::DuplexStream;
 use tokio::sync::{oneshot, watch};
@@ -30,6 +31,7 @@ use crate::listener::{self, Bound, Kind};
 use crate::options::{Auth, BrokerOptions, OtherProofs};
 use crate::readiness::{Readiness, State};
 use crate::rooms::{self, Rooms};
+use crate::rulebook::Rulebook;
 use crate::service::{self, Replies};
 use crate::shard::{Report, ShardThread, Shared, mailboxes};
 use crate::store::{self, Store};
@@ -107,7 +109,8 @@ impl Broker {
         let (events, happened) = mpsc::channel();
         let shards = shard_count(options.shards);
         let (mailboxes, inboxes) = mailboxes(shards);
-        let store = Store::open(&options.store, &options.rules)?;
+        let rules = Arc::new(Rulebook::new(options.rules.clone()));
+        let store = Store::open(&options.store, &rules)?;
         // After the store: the directory is ours now.
         let logins = Logins::open(&options.store.data_dir).map_err(StartError::Logins)?;
         let logins = Arc::new(logins);
@@ -155,7 +158,7 @@ impl Broker {
         let shared = Shared {
             journal: store.journal(),
             state: store.state(),
-            rules: options.rules.clone(),
+            rules: rules.clone(),
             members,
             append: store.append_sink(),
             mailboxes: mailboxes.clone(),
@@ -223,7 +226,7 @@ impl Broker {
         let history = Arc::new(History::new(
             shared.journal.clone(),
             shared.state.clone(),
-            options.rules.clone(),
+            rules.clone(),
             shared.members.clone(),
             clock,
         ));
@@ -232,7 +235,7 @@ impl Broker {
             reception: reception.clone(),
             logins,
             rooms: room_service.as_ref().map(|(rooms, _)| rooms.clone()),
-            rules: options.rules.clone(),
+            rules: rules.clone(),
             members: shared.members.clone(),
             state: shared.state.clone(),
             sources: sources.clone(),
@@ -260,7 +263,7 @@ impl Broker {
             let door = (reception.clone(), runtime.clone());
             let start = rooms::Start {
                 rooms,
-                replies: Replies::new(options.rules.clone(), shared.members.clone()),
+                replies: Replies::new(rules.clone(), shared.members.clone()),
                 options: room_options,
                 clock,
                 connect: move || connect_in_memory(&door.0, &door.1, "rooms"),
@@ -274,7 +277,7 @@ impl Broker {
         let start = service::Start {
             client_id: history::CLIENT_ID,
             filters: history::REQUESTS,
-            replies: Replies::new(options.rules.clone(), shared.members.clone()),
+            replies: Replies::new(rules.clone(), shared.members.clone()),
             requests_per_minute: history::REQUESTS_PER_MINUTE,
             clock,
             connect: move || connect_in_memory(&door.0, &door.1, "history"),
@@ -315,6 +318,7 @@ impl Broker {
             system,
             epoch,
             book,
+            rules,
         })
     }
 }
@@ -420,9 +424,19 @@ pub struct Running {
     system: SystemValues,
     epoch: Epoch,
     book: Arc<AccountBook>,
+    rules: Arc<Rulebook>,
 }
 
 impl Running {
+    /// Lets other topic rules count from now on: for what is published, subscribed, delivered and
+    /// replayed, on connections that are open too.
+    pub fn replace_rules(&self, rules: Rules) {
+        let rules = Arc::new(rules);
+        self.rules.replace(rules.clone());
+        let shards = &self.reception.shards;
+        shards.broadcast(|| Input::SetRules(rules.clone()));
+    }
+
     /// The book of accounts.
     pub fn accounts(&self) -> &Arc<AccountBook> {
         &self.book

@@ -18,6 +18,7 @@ pub mod listener;
 mod options;
 mod readiness;
 mod rooms;
+mod rulebook;
 mod service;
 mod shard;
 pub mod store;

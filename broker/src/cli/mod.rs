@@ -12,6 +12,7 @@ mod logging;
 mod mqtt_client;
 mod ports_file;
 mod publish;
+mod reload;
 mod secret;
 mod serve;
 mod subscribe;

@@ -1,4 +1,4 @@
-//! `tidings serve`: the broker, until SIGINT or SIGTERM.
+//! `tidings serve`: the broker, until SIGINT or SIGTERM. SIGHUP reads the settings again.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use tidings_config::{AuthMode, Listener, ListenerKind, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
+use super::reload::reload;
 use super::{SettingsArgs, compose, links, logging, ports_file};
 
 /// Over the deadline of a stop, before the process ends anyway: the disk may not answer.
@@ -80,7 +81,7 @@ impl Serve {
 }
 
 pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
-    let settings = args.settings()?;
+    let mut settings = args.settings()?;
     let options = compose::broker_options(&settings).map_err(anyhow::Error::msg)?;
     let wrong = links::problems(&settings);
     if !wrong.is_empty() {
@@ -97,6 +98,7 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
         // Before the start, so that a signal meanwhile is not lost.
         let mut interrupted = signal(SignalKind::interrupt())?;
         let mut terminated = signal(SignalKind::terminate())?;
+        let mut hung_up = signal(SignalKind::hangup())?;
         let broker = Arc::new(Broker::start(options)?);
         let mut links = links::start(&settings, &broker);
         links.ready().await;
@@ -111,10 +113,19 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
         if let Some(path) = &args.ports_file {
             ports_file::write(path, &broker)?;
         }
-        let ended = tokio::select! {
-            ended = broker.wait() => Some(ended),
-            _ = interrupted.recv() => None,
-            _ = terminated.recv() => None,
+        let ended = loop {
+            tokio::select! {
+                ended = broker.wait() => break Some(ended),
+                _ = interrupted.recv() => break None,
+                _ = terminated.recv() => break None,
+                _ = hung_up.recv() => match reload(&broker, &settings, args.settings()) {
+                    Ok(reloaded) => {
+                        settings = reloaded;
+                        info!("settings were read again");
+                    }
+                    Err(problem) => error!(%problem, "settings stay as they were"),
+                },
+            }
         };
         let ended = match ended {
             Some(ended) => ended,

@@ -21,12 +21,13 @@ use tidings_core::journal::{Journal, Published, ReadEntry, ReadError};
 use tidings_core::message::{Seq, UnixMillis};
 use tidings_core::messages::{ChangeRecord, Kind, What, redacted};
 use tidings_core::rooms::RoomError;
-use tidings_core::rules::{Identity, Membership, Rules};
+use tidings_core::rules::{Identity, Membership};
 use tidings_core::state::State;
 use tidings_core::topic::validate_name;
 use tracing::error;
 
 use crate::clock::Clock;
+use crate::rulebook::Rulebook;
 
 pub use service::Fields;
 pub(crate) use service::{CLIENT_ID, REQUESTS, REQUESTS_PER_MINUTE, Service};
@@ -124,7 +125,7 @@ pub struct Page {
 pub struct History {
     journal: Arc<dyn Journal>,
     state: Arc<dyn State>,
-    rules: Arc<Rules>,
+    rules: Arc<Rulebook>,
     members: Arc<dyn Membership + Send + Sync>,
     clock: Clock,
 }
@@ -133,7 +134,7 @@ impl History {
     pub(crate) fn new(
         journal: Arc<dyn Journal>,
         state: Arc<dyn State>,
-        rules: Arc<Rules>,
+        rules: Arc<Rulebook>,
         members: Arc<dyn Membership + Send + Sync>,
         clock: Clock,
     ) -> Self {
@@ -148,7 +149,7 @@ impl History {
 
     /// A page as JSON, the same over every door.
     pub fn json(&self, page: &Page) -> Value {
-        json::page_json(&self.rules, page)
+        json::page_json(&self.rules.current(), page)
     }
 
     /// A page, read on a thread for things that block.
@@ -175,7 +176,8 @@ impl History {
         if !self.may_receive(who, &topic) {
             return Err(RoomError::NoSuchRoom);
         }
-        let stream = self.rules.stream_of(&topic);
+        let rules = self.rules.current();
+        let stream = rules.stream_of(&topic);
         let read = self.read(who, &stream, query);
         read.map_err(|error| {
             error!(%error, %stream, "history cannot be read");

@@ -34,7 +34,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::any;
-use tidings_core::rules::{Membership, Rules};
+use tidings_core::rules::Membership;
+
+use crate::rulebook::Rulebook;
 use tidings_core::state::State;
 
 use crate::auth::Logins;
@@ -93,7 +95,7 @@ pub(crate) struct Parts {
     pub logins: Arc<Logins>,
     /// `None`: everyone is in every room.
     pub rooms: Option<Arc<Rooms>>,
-    pub rules: Arc<Rules>,
+    pub rules: Arc<Rulebook>,
     pub members: Arc<dyn Membership + Send + Sync>,
     pub state: Arc<dyn State>,
     pub sources: Arc<Sources>,

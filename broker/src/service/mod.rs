@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidings_core::rooms::RoomError;
-use tidings_core::rules::{Identity, Membership, Rules};
+use tidings_core::rules::{Identity, Membership};
+
+use crate::rulebook::Rulebook;
 use tokio::io::DuplexStream;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -45,13 +47,13 @@ pub(crate) fn asked(topic: &str) -> Option<(&str, &str)> {
 /// Where answers may go.
 #[derive(Clone)]
 pub(crate) struct Replies {
-    rules: Arc<Rules>,
+    rules: Arc<Rulebook>,
     /// What the rules ask, here as in the shards.
     members: Arc<dyn Membership + Send + Sync>,
 }
 
 impl Replies {
-    pub fn new(rules: Arc<Rules>, members: Arc<dyn Membership + Send + Sync>) -> Self {
+    pub fn new(rules: Arc<Rulebook>, members: Arc<dyn Membership + Send + Sync>) -> Self {
         Self { rules, members }
     }
 

@@ -19,13 +19,14 @@ use std::time::Duration;
 
 use tidings_core::journal::{Append, Journal};
 use tidings_core::message::Offset;
-use tidings_core::rules::{Membership, Rules};
+use tidings_core::rules::Membership;
 use tidings_core::shard::{Input, Options, Shard, Stats};
 use tidings_core::state::State;
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::Clock;
+use crate::rulebook::Rulebook;
 use flush::Local;
 
 pub(crate) use mailbox::{Arrival, Command, Mailboxes, mailboxes};
@@ -41,7 +42,7 @@ pub(crate) type AppendSink = Arc<dyn Fn(Vec<Append>) + Send + Sync>;
 pub(crate) struct Shared {
     pub journal: Arc<dyn Journal>,
     pub state: Arc<dyn State>,
-    pub rules: Arc<Rules>,
+    pub rules: Arc<Rulebook>,
     pub members: Arc<dyn Membership + Send + Sync>,
     pub append: AppendSink,
     pub mailboxes: Mailboxes,
@@ -161,7 +162,7 @@ fn run(
         shared.clock.now(),
         shared.journal.clone(),
         shared.state.clone(),
-        shared.rules.clone(),
+        shared.rules.current(),
         shared.members.clone(),
     );
     let local = Rc::new(Local::new(options.id, shard, shared, report));

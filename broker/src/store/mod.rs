@@ -26,11 +26,11 @@ use tidings_bridge::journal::thread::{
 use tidings_bridge::state::{self as bridge_state, SledState};
 use tidings_core::journal::{Batch, Journal, ReadError, Record};
 use tidings_core::message::{Epoch, Offset, Seq};
-use tidings_core::rules::Rules;
 use tidings_core::state::State;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
+use crate::rulebook::Rulebook;
 use crate::shard::AppendSink;
 
 pub use tidings_bridge::journal::thread::Durability;
@@ -122,7 +122,7 @@ pub enum StoreError {
 /// A store that is open and recovered, and to which nothing is written yet.
 pub(crate) struct Store {
     options: Options,
-    rules: Arc<Rules>,
+    rules: Arc<Rulebook>,
     writer: Writer,
     journal: Arc<SegmentJournal>,
     state: Arc<SledState>,
@@ -141,7 +141,7 @@ pub(crate) type FailureSink = Arc<dyn Fn(Arc<str>) + Send + Sync>;
 /// A store whose journal is written.
 pub(crate) struct RunningStore {
     options: Options,
-    rules: Arc<Rules>,
+    rules: Arc<Rulebook>,
     handle: JournalHandle,
     journal: Arc<SegmentJournal>,
     state: Arc<SledState>,
@@ -157,7 +157,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: the directory is in use by another process, of a version that is not
     /// known, or damaged beyond what a crash explains.
-    pub fn open(options: &Options, rules: &Arc<Rules>) -> Result<Self, StoreError> {
+    pub fn open(options: &Options, rules: &Arc<Rulebook>) -> Result<Self, StoreError> {
         let began = Instant::now();
         let data_dir = &options.data_dir;
         let folder = |source| StoreError::Folder {

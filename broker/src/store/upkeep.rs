@@ -18,13 +18,13 @@ use tidings_bridge::journal::thread::JournalHandle;
 use tidings_bridge::state::{SledState, snapshot};
 use tidings_core::journal::Journal;
 use tidings_core::message::Offset;
-use tidings_core::rules::Rules;
 use tidings_core::state::State;
 use tidings_core::topic::ReplayFrom;
 use tracing::{debug, error, warn};
 
 use super::{FailureSink, Options};
 use crate::clock::Clock;
+use crate::rulebook::Rulebook;
 
 /// How often the thread looks what is due.
 const LOOK: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ pub(super) struct Upkeep {
 /// What it works on.
 pub(super) struct Work {
     pub options: Options,
-    pub rules: Arc<Rules>,
+    pub rules: Arc<Rulebook>,
     pub handle: JournalHandle,
     pub journal: Arc<SegmentJournal>,
     pub state: Arc<SledState>,
@@ -150,7 +150,7 @@ impl Work {
         let readers = (self.readers)().unwrap_or_default();
         let sessions = self.state.lowest_position().unwrap_or(Offset(u64::MAX));
         let needed = readers.min(sessions).min(self.journal.end());
-        let rules = self.rules.clone();
+        let rules = self.rules.current();
         let retention = Retention {
             keep_from: needed.max(self.too_old(now)),
             snapshot,

@@ -23,9 +23,9 @@ use super::{ConnId, Now, Shard};
 use crate::codec::ReasonCode;
 use crate::message::{Message, Publisher, QoS};
 use crate::rooms::AccessChange;
-use crate::rules::{Identity, IdentityKind};
+use crate::rules::{Identity, IdentityKind, Rules};
 use crate::session::content::Content;
-use crate::session::{CatchUp, Stage};
+use crate::session::{CatchUp, Session, Stage};
 use crate::topic;
 
 /// Between two notices to one connection about refused QoS 0 messages, which end nothing.
@@ -100,7 +100,9 @@ impl Shard {
                 AccessChange::Other => {}
             }
         }
-        self.note_leavers(now, &left);
+        if !left.is_empty() {
+            self.note_leavers(now, |session| left.contains(&*session.client.identity.user));
+        }
         if joined.is_empty() {
             return;
         }
@@ -117,14 +119,21 @@ impl Shard {
         }
     }
 
-    fn note_leavers(&mut self, now: Now, users: &HashSet<&str>) {
-        if users.is_empty() {
-            return;
-        }
+    /// Other rules count. Who may receive less by them is not known, so whoever does not read in
+    /// time what was written before is cut off.
+    pub(super) fn handle_rules_changed(&mut self, now: Now, rules: Arc<Rules>) {
+        self.stage_exchanges();
+        self.rules = rules;
+        self.forget_access();
+        self.note_leavers(now, |_| true);
+    }
+
+    /// Connections that may have lost a right, with output from before.
+    fn note_leavers(&mut self, now: Now, has_lost: impl Fn(&Session) -> bool) {
         let leavers = self
             .sessions
             .iter()
-            .filter(|(_, s)| users.contains(&*s.client.identity.user))
+            .filter(|(_, session)| has_lost(session))
             .map(|(conn, s)| Leaver {
                 conn,
                 unwritten: s.out.pending().len(),

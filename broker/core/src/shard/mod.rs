@@ -370,10 +370,7 @@ impl Shard {
             Input::FromShard { shard, message } => self.handle_peer(now, shard, message),
             Input::Disconnected { conn } => self.handle_disconnected(now, conn),
             Input::System { topic, payload } => self.handle_system(now, topic, payload),
-            Input::SetRules(rules) => {
-                self.rules = rules;
-                self.forget_access();
-            }
+            Input::SetRules(rules) => self.handle_rules_changed(now, rules),
             Input::AccessChanged(changes) => self.handle_access_changed(now, &changes),
             Input::Revoked(revocation) => self.handle_revoked(now, &revocation),
             Input::Tick => self.handle_tick(now),

@@ -1,0 +1,69 @@
+//! Settings that are read again while the broker runs, on SIGHUP: all of them, or nothing.
+//!
+//! Topic rules are what can change. If the settings cannot be read, or another section differs
+//! from what the broker was started with, everything stays as it was, and the log says why.
+
+use tidings_broker::Running;
+use tidings_config::Settings;
+
+use super::compose;
+
+/// Takes over new settings; gives what counts from now on.
+///
+/// # Errors
+/// What keeps them from being taken over, a line each; nothing has changed then.
+pub(super) fn reload(
+    broker: &Running,
+    running: &Settings,
+    wanted: anyhow::Result<Settings>,
+) -> Result<Settings, String> {
+    let wanted = wanted.map_err(|error| format!("{error:#}"))?;
+    let fixed = fixed_sections_that_differ(running, &wanted);
+    if !fixed.is_empty() {
+        let fixed = fixed.join(", ");
+        return Err(format!(
+            "only [[topics]] can change while the broker runs; restart it to change {fixed}"
+        ));
+    }
+    broker.replace_rules(compose::rules(&wanted.topics)?);
+    Ok(wanted)
+}
+
+fn fixed_sections_that_differ(running: &Settings, wanted: &Settings) -> Vec<&'static str> {
+    let Settings {
+        server,
+        listeners,
+        auth,
+        rooms,
+        jwt,
+        auth_hook,
+        http,
+        mqtt,
+        limits,
+        journal,
+        state,
+        topics: _,
+        bridges,
+        log,
+        sys,
+    } = running;
+    [
+        ("[server]", *server == wanted.server),
+        ("[[listeners]]", *listeners == wanted.listeners),
+        ("[auth]", *auth == wanted.auth),
+        ("[rooms]", *rooms == wanted.rooms),
+        ("[jwt]", *jwt == wanted.jwt),
+        ("[auth_hook]", *auth_hook == wanted.auth_hook),
+        ("[http]", *http == wanted.http),
+        ("[mqtt]", *mqtt == wanted.mqtt),
+        ("[limits]", *limits == wanted.limits),
+        ("[journal]", *journal == wanted.journal),
+        ("[state]", *state == wanted.state),
+        ("[[bridges]]", *bridges == wanted.bridges),
+        ("[log]", *log == wanted.log),
+        ("[sys]", *sys == wanted.sys),
+    ]
+    .into_iter()
+    .filter_map(|(section, is_same)| (!is_same).then_some(section))
+    .collect()
+}
