@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidings_core::message::Epoch;
+use tidings_core::rooms::AccessChange;
 use tidings_core::rules::Rules;
 use tidings_core::shard::Input;
 use tokio::io::DuplexStream;
@@ -19,8 +20,8 @@ use tracing::{error, info};
 
 use crate::admission::Admission;
 use crate::auth::{
-    AccountBook, Accounts, Admitted, Authenticate, Commits, Hook, KeyError, Logins, OwnedDevices,
-    PasswordError, Passwords, Tokens, WithLogins,
+    AccountBook, Accounts, Admitted, Authenticate, Commits, Hook, KeyError, Logins, PasswordError,
+    Passwords, Tokens, WithLogins,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -29,6 +30,7 @@ use crate::history::{self, History};
 use crate::http;
 use crate::listener::{self, Bound, Kind};
 use crate::options::{Auth, BrokerOptions, OtherProofs};
+use crate::people::{self, People, Rights};
 use crate::readiness::{Readiness, State};
 use crate::rooms::{self, Rooms};
 use crate::rulebook::Rulebook;
@@ -38,7 +40,7 @@ use crate::store::{self, Store};
 use crate::supervisor::{Happened, StopError, Supervisor};
 use crate::system::{self, SystemValues};
 
-/// How long a start waits until the requests of a service are heard.
+/// How long a start waits until requests to a service are heard.
 const SERVICE_START: Duration = Duration::from_secs(5);
 
 /// Why a broker did not start.
@@ -117,6 +119,8 @@ impl Broker {
         let (committed, failed) = (mailboxes.clone(), events.clone());
         let managed: Arc<OnceLock<Arc<Rooms>>> = Arc::default();
         let room_commits = managed.clone();
+        let known: Arc<OnceLock<Arc<People>>> = Arc::default();
+        let people_commits = known.clone();
         let commits = Arc::new(Commits::new());
         let (book_committed, book_failed) = (commits.clone(), commits.clone());
         let mut store = store.start(store::Sinks {
@@ -125,6 +129,10 @@ impl Broker {
                 // Before the batch: what is in it is judged by the rooms as they are with it.
                 if let Some(changes) = room_commits.get().and_then(|rooms| rooms.committed(&batch))
                 {
+                    committed.broadcast(|| Input::AccessChanged(changes.clone()));
+                }
+                if people_commits.get().is_some_and(|p| p.committed(&batch)) {
+                    let changes: Arc<[AccessChange]> = Arc::new([AccessChange::Other]);
                     committed.broadcast(|| Input::AccessChanged(changes.clone()));
                 }
                 committed.broadcast(|| Input::Committed(batch.clone()))
@@ -151,16 +159,21 @@ impl Broker {
             room_service = Some((rooms.clone(), room_options));
         }
         let has_accounts = matches!(options.auth, Auth::Accounts(..));
-        if has_accounts {
-            let (rooms, state) = (members, store.state());
-            members = Arc::new(OwnedDevices { rooms, state });
-        }
+        let people = Arc::new(People::load(options.people, store.state(), clock));
+        let people = known.get_or_init(|| people).clone();
+        let members = Arc::new(Rights {
+            rooms: members,
+            managed: managed.get().cloned(),
+            owners: has_accounts.then(|| store.state()),
+            people: people.clone(),
+        });
         let shared = Shared {
             journal: store.journal(),
             state: store.state(),
             rules: rules.clone(),
             members,
             append: store.append_sink(),
+            people: people.clone(),
             mailboxes: mailboxes.clone(),
             clock,
         };
@@ -270,7 +283,7 @@ impl Broker {
                 ready,
             };
             runtime.spawn(rooms::run(start));
-            service_is_ready(is_ready);
+            service_is_ready("rooms", is_ready);
         }
         let door = (reception.clone(), runtime.clone());
         let (ready, is_ready) = oneshot::channel();
@@ -288,7 +301,17 @@ impl Broker {
             max_bytes: options.session.maximum_packet_bytes as usize,
         };
         runtime.spawn(service::serve(start, answers));
-        service_is_ready(is_ready);
+        service_is_ready("history", is_ready);
+        let (ready, is_ready) = oneshot::channel();
+        let door = (reception.clone(), runtime.clone());
+        let start = people::Start {
+            people,
+            replies: Replies::new(rules.clone(), shared.members.clone()),
+            connect: move || connect_in_memory(&door.0, &door.1, "people"),
+            ready,
+        };
+        runtime.spawn(people::run(start));
+        service_is_ready("people", is_ready);
         readiness.set(State::Ready);
 
         let (done, is_done) = watch::channel(None);
@@ -323,12 +346,12 @@ impl Broker {
     }
 }
 
-/// Waits until the requests of a service are heard; a broker whose journal fails meanwhile never is.
-fn service_is_ready(mut ready: oneshot::Receiver<()>) {
+/// Waits until requests to a service are heard; a broker whose journal fails meanwhile never is.
+fn service_is_ready(service: &str, mut ready: oneshot::Receiver<()>) {
     let deadline = Instant::now() + SERVICE_START;
     while let Err(oneshot::error::TryRecvError::Empty) = ready.try_recv() {
         if Instant::now() > deadline {
-            error!("a service does not answer yet");
+            error!(service, "a service does not answer yet");
             return;
         }
         thread::sleep(Duration::from_millis(1));

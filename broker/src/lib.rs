@@ -16,6 +16,7 @@ pub mod history;
 pub mod http;
 pub mod listener;
 mod options;
+mod people;
 mod readiness;
 mod rooms;
 mod rulebook;
@@ -28,6 +29,7 @@ mod transport;
 
 pub use broker::{Broker, Running, StartError};
 pub use options::{Auth, BrokerOptions, OtherProofs, SessionLimits};
+pub use people::Options as PeopleOptions;
 pub use readiness::State as Readiness;
 pub use rooms::Options as RoomOptions;
 pub use supervisor::StopError;

@@ -16,6 +16,7 @@ use crate::auth::{
 use crate::handshake;
 use crate::http;
 use crate::listener::{self, Kind};
+use crate::people;
 use crate::rooms;
 use crate::store;
 
@@ -109,6 +110,8 @@ pub struct BrokerOptions {
     pub members: Arc<dyn Membership + Send + Sync>,
     /// Rooms that users make, join and leave; `None`: as `members` says.
     pub rooms: Option<rooms::Options>,
+    /// Presence, and what people may ask.
+    pub people: people::Options,
     /// Time between updates of `$SYS`; `None`: never.
     pub system_interval: Option<Duration>,
     /// How long a stop may take.
@@ -143,6 +146,7 @@ impl BrokerOptions {
             passwords: PasswordOptions::default(),
             members: Arc::new(OpenRooms),
             rooms: None,
+            people: people::Options::default(),
             system_interval: Some(Duration::from_secs(10)),
             shutdown_deadline: Duration::from_secs(10),
         }

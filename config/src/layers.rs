@@ -26,6 +26,7 @@ pub(crate) const TABLES: &[&str] = &[
     "auth_hook",
     "http",
     "rooms",
+    "people",
     "mqtt",
     "limits",
     "journal",

@@ -19,6 +19,7 @@ mod layers;
 mod logging;
 mod mqtt;
 mod node;
+mod people;
 mod reader;
 mod rooms;
 mod server;
@@ -38,10 +39,11 @@ pub use http::{Http, MetricsAccess};
 pub use jwt::Jwt;
 pub use logging::{Level, Log, LogFormat, Sys};
 pub use mqtt::{Limits, Mqtt};
+pub use people::{People, VisibleTo};
 pub use rooms::{RoomMode, Rooms};
 pub use server::{Listener, ListenerKind, Server};
 pub use storage::{Durability, Journal, State};
-pub use topics::{Keep, TopicRule};
+pub use topics::{Keep, Relay, TopicRule};
 
 use errors::Problem;
 use layers::Layers;
@@ -78,6 +80,8 @@ pub struct Settings {
     pub auth: Auth,
     /// `[rooms]`: who is in which room.
     pub rooms: Rooms,
+    /// `[people]`: who is here, and who may see it.
+    pub people: People,
     /// `[jwt]`: signed tokens of somebody else.
     pub jwt: Jwt,
     /// `[auth_hook]`: a program that is asked who may come in.
@@ -145,6 +149,7 @@ impl Settings {
             listeners: reader.list("listeners"),
             auth: reader.section("auth"),
             rooms: reader.section("rooms"),
+            people: reader.section("people"),
             jwt: reader.section("jwt"),
             auth_hook: reader.section("auth_hook"),
             http: reader.section("http"),

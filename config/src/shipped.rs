@@ -67,6 +67,7 @@ fn every_key_is_documented_with_its_default_and_no_other() {
     assert_documented::<Listener>("listeners");
     assert_documented::<Auth>("auth");
     assert_documented::<Rooms>("rooms");
+    assert_documented::<People>("people");
     assert_documented::<Jwt>("jwt");
     assert_documented::<AuthHook>("auth_hook");
     assert_documented::<Http>("http");
@@ -89,6 +90,13 @@ fn every_key_is_documented_with_its_default_and_no_other() {
             SHIPPED.lines().any(|line| explains(line, field)),
             "{field} is not explained"
         );
+    }
+    let relay = SHIPPED
+        .lines()
+        .find(|line| line.starts_with("# relay "))
+        .unwrap_or_default();
+    for field in fields::<Relay>() {
+        assert!(relay.contains(field), "relay.{field} is not explained");
     }
     let keep = SHIPPED
         .lines()
@@ -118,6 +126,7 @@ fn fields_of_settings() -> usize {
         listeners: _,
         auth: _,
         rooms: _,
+        people: _,
         jwt: _,
         auth_hook: _,
         http: _,
@@ -145,6 +154,7 @@ fn the_shipped_file_has_no_error_and_is_exactly_the_defaults() {
     assert_eq!(shipped.auth_hook, AuthHook::default());
     assert_eq!(shipped.http, Http::default());
     assert_eq!(shipped.rooms, Rooms::default());
+    assert_eq!(shipped.people, People::default());
     assert_eq!(shipped.mqtt, Mqtt::default());
     assert_eq!(shipped.limits, Limits::default());
     assert_eq!(shipped.journal, Journal::default());

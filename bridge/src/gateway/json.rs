@@ -159,8 +159,8 @@ mod tests {
             pattern: pattern.to_owned(),
             publish: "any".to_owned(),
             subscribe: "any".to_owned(),
-            stream: None,
             keep,
+            ..RuleSource::default()
         };
         let kept = Some(Keep::default());
         let rules = [rule("chat/{room}/#", kept), rule("#", None)];

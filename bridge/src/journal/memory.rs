@@ -70,7 +70,7 @@ impl MemoryWriter {
                         head.0 += 1;
                         *head
                     }
-                    Audience::Only(_) => Seq(0),
+                    Audience::Only(_) | Audience::Growing => Seq(0),
                 };
                 Arc::make_mut(published).seq = seq;
             }

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use tidings_core::account::{AccountRecord, apply_account_change};
-use tidings_core::journal::{Batch, Entry, Published, Record};
+use tidings_core::journal::{Audience, Batch, Entry, Published, Record};
 use tidings_core::message::{Offset, Seq};
 use tidings_core::messages::{ChangeRecord, What};
 use tidings_core::state::{
     GroupChange, GroupRecord, Retained, SessionChange, SessionRecord, apply_session_change,
+    growing_number,
 };
 
 use super::changes;
@@ -35,6 +36,9 @@ pub(super) trait Tables {
         user: &Arc<str>,
         change: &mut dyn FnMut(&mut Option<AccountRecord>),
     );
+
+    /// The retained message of a topic.
+    fn retained(&self, topic: &str) -> Option<Retained>;
 
     /// Sets or removes the retained message of a topic.
     fn set_retained(&mut self, topic: &Arc<str>, retained: Option<Retained>);
@@ -87,7 +91,7 @@ fn apply_published(tables: &mut impl Tables, offset: Offset, published: &Arc<Pub
         tables.set_change(&key, (!is_gone).then_some(change));
     }
     let message = &published.message;
-    if message.retain {
+    if message.retain && counts(tables, published) {
         let retained = (!message.payload.is_empty()).then(|| Retained {
             offset,
             published: published.clone(),
@@ -103,6 +107,17 @@ fn apply_published(tables: &mut impl Tables, offset: Offset, published: &Arc<Pub
             }
         });
     }
+}
+
+/// Of numbers that grow, one that is not larger than the retained one changes nothing.
+fn counts(tables: &impl Tables, published: &Published) -> bool {
+    let message = &published.message;
+    if published.audience != Audience::Growing || message.payload.is_empty() {
+        return true;
+    }
+    let number = |payload: &[u8]| growing_number(payload).unwrap_or(0);
+    let retained = tables.retained(&message.topic);
+    retained.is_none_or(|r| number(&message.payload) > number(&r.published.message.payload))
 }
 
 fn apply_session(

@@ -140,6 +140,10 @@ impl Tables for Maps {
         }
     }
 
+    fn retained(&self, topic: &str) -> Option<Retained> {
+        self.retained.get(topic).cloned()
+    }
+
     fn set_retained(&mut self, topic: &Arc<str>, retained: Option<Retained>) {
         match retained {
             Some(retained) => self.retained.insert(topic.clone(), retained),
@@ -296,6 +300,20 @@ impl State for MemoryState {
             range.map(|(_, change)| change.clone()).collect()
         };
         found.iter().for_each(visit);
+    }
+
+    fn for_each_stream(&self, prefix: &str, visit: &mut dyn FnMut(&Arc<str>, Seq)) {
+        let found: Vec<(Arc<str>, Seq)> = {
+            let maps = self.lock();
+            let range = maps
+                .heads
+                .range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+            let found = range.take_while(|(stream, _)| stream.starts_with(prefix));
+            found.map(|(stream, seq)| (stream.clone(), *seq)).collect()
+        };
+        for (stream, seq) in &found {
+            visit(stream, *seq);
+        }
     }
 
     fn lowest_position(&self) -> Option<Offset> {

@@ -13,6 +13,7 @@
 //! the thread that meets it with a panic, after a mark is left that makes the next start build the
 //! view anew. This module does not know when checkpoints and snapshots are due.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
@@ -413,6 +414,11 @@ impl Tables for Applying<'_> {
         }
     }
 
+    fn retained(&self, topic: &str) -> Option<Retained> {
+        let changed = self.live.retained(topic);
+        changed.unwrap_or_else(|| self.disk.retained(topic))
+    }
+
     fn set_retained(&mut self, topic: &Arc<str>, retained: Option<Retained>) {
         let was_there = match self.live.retained(topic) {
             Some(changed) => changed.is_some(),
@@ -612,6 +618,39 @@ impl State for SledState {
             visit(&change);
             ControlFlow::Continue(())
         });
+    }
+
+    fn for_each_stream(&self, prefix: &str, visit: &mut dyn FnMut(&Arc<str>, Seq)) {
+        let mut changed: HashMap<Arc<str>, Seq> = HashMap::new();
+        {
+            let live = self.live();
+            let frozen = live.frozen.iter().flat_map(|layer| &layer.heads);
+            let heads = frozen.chain(&live.active.heads);
+            let wanted = heads.filter(|(stream, _)| stream.starts_with(prefix));
+            changed.extend(wanted.map(|(stream, seq)| (stream.clone(), *seq)));
+        }
+        let mut after: Option<Arc<str>> = None;
+        loop {
+            let page = self
+                .disk
+                .store
+                .page(Kind::Head, prefix, after.as_deref(), PAGE_RECORDS);
+            let page = self.disk.must(page);
+            for (stream, stored) in &page {
+                if !changed.contains_key(stream)
+                    && let StateRecord::Head(_, seq) = self.disk.must(stored.read())
+                {
+                    visit(stream, seq);
+                }
+            }
+            let Some((last, _)) = page.into_iter().next_back() else {
+                break;
+            };
+            after = Some(last);
+        }
+        for (stream, seq) in &changed {
+            visit(stream, *seq);
+        }
     }
 
     fn lowest_position(&self) -> Option<Offset> {

@@ -64,7 +64,8 @@ pub enum Record {
 pub struct Published {
     /// The stream that orders it; the topic itself unless a topic rule says otherwise.
     pub stream: Arc<str>,
-    /// Number in the stream: assigned by the append; 0 before, and for [`Audience::Only`].
+    /// Number in the stream: assigned by the append; 0 before, and for all but
+    /// [`Audience::Everyone`].
     pub seq: Seq,
     /// The message.
     pub message: Message,
@@ -84,6 +85,10 @@ pub enum Audience {
     Everyone,
     /// Only these sessions (by Client Identifier): the message was delivered live, they were full.
     Only(Vec<Arc<str>>),
+    /// As [`Audience::Everyone`], as long as it is what the state retains: the payload is a number, and
+    /// only a larger one replaces it (see [`crate::state::growing_number`]). It is no message of a
+    /// stream.
+    Growing,
 }
 
 /// One record in its place.

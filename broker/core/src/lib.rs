@@ -10,6 +10,7 @@ pub mod hash;
 pub mod journal;
 pub mod message;
 pub mod messages;
+pub mod people;
 pub mod rooms;
 pub mod rules;
 mod session;

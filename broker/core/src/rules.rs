@@ -43,6 +43,21 @@ pub struct RuleSource {
     pub stream: Option<String>,
     /// How long messages are kept as history; `None`: only as long as a session needs them.
     pub keep: Option<Keep>,
+    /// Messages are of interest now or never.
+    pub relay: Option<Relay>,
+    /// Messages are numbers of this stream, such as `chat/{room}`; the largest is retained.
+    pub grows: Option<String>,
+}
+
+/// Messages that are handed to whoever is there, at QoS 0, and never stored: not retained, not for
+/// sessions that are away or slow, whatever the publisher asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// Messages a second of one user on one topic; some more may come at once. What is more is
+    /// acknowledged and dropped.
+    pub per_second: u32,
+    /// Seconds that a message is true for. When no other follows, an empty one does.
+    pub expires_s: u32,
 }
 
 /// How much history a stream has. What is over any of the limits goes; no limit keeps forever.
@@ -83,6 +98,12 @@ pub enum RuleProblem {
     /// The stream template cannot be read.
     #[error("stream: {0}")]
     Stream(#[source] StreamProblem),
+    /// The template of a stream of numbers cannot be read.
+    #[error("grows: {0}")]
+    Grows(#[source] StreamProblem),
+    /// What is relayed, or only grows, has no stream and no history.
+    #[error("{0} goes without stream, keep and other such properties")]
+    Alone(&'static str),
     /// An earlier rule matches every topic of this one.
     #[error("it is never used: rule \"{pattern}\" comes first and matches the same topics")]
     Unreachable {
@@ -229,6 +250,11 @@ pub trait Membership {
 
     /// `owner(device)`: the device is the user's.
     fn is_owner(&self, user: &str, device: &str) -> bool;
+
+    /// `visible(user)`: who asks may see whether the other one is there.
+    fn is_visible(&self, _user: &str, _other: &str) -> bool {
+        true
+    }
 }
 
 /// Rooms without doors and devices without owners: every signed-in user is a member of every room
@@ -275,6 +301,8 @@ struct Rule {
     subscribe: Expression,
     stream: Option<StreamTemplate>,
     keep: Option<Keep>,
+    relay: Option<Relay>,
+    grows: Option<StreamTemplate>,
 }
 
 /// What the rules say about one topic. It depends on the topic alone, so callers may remember it
@@ -530,6 +558,19 @@ impl Rule {
             .map(|template| StreamTemplate::compile(template, &pattern))
             .transpose()
             .map_err(RuleProblem::Stream)?;
+        let grows = source
+            .grows
+            .as_deref()
+            .map(|template| StreamTemplate::compile(template, &pattern))
+            .transpose()
+            .map_err(RuleProblem::Grows)?;
+        let has_history = stream.is_some() || source.keep.is_some();
+        if source.relay.is_some() && (has_history || grows.is_some()) {
+            return Err(RuleProblem::Alone("relay"));
+        }
+        if grows.is_some() && has_history {
+            return Err(RuleProblem::Alone("grows"));
+        }
         Ok(Self {
             pattern,
             paced_by: publish.paced_by(),
@@ -537,6 +578,8 @@ impl Rule {
             subscribe,
             stream,
             keep: source.keep,
+            relay: source.relay,
+            grows,
         })
     }
 
@@ -578,6 +621,17 @@ impl Decision<'_> {
     pub fn paced_by(&self) -> Option<&str> {
         let found = self.found.as_ref()?;
         found.captures.get(found.rule.paced_by?).copied().flatten()
+    }
+
+    /// How messages are relayed, if they are never stored.
+    pub fn relay(&self) -> Option<Relay> {
+        self.found.as_ref()?.rule.relay
+    }
+
+    /// The stream whose numbers the messages are, if only the largest counts.
+    pub fn grows(&self) -> Option<String> {
+        let found = self.found.as_ref()?;
+        Some(found.rule.grows.as_ref()?.fill(&found.captures))
     }
 
     /// What the pattern's captures hold, by name, in the order of the pattern.

@@ -320,6 +320,8 @@ pub struct Retained {
 /// * A `Published` that is an edit, a recall or a reaction (see [`crate::messages`]) sets the
 ///   [`ChangeRecord`] of the message that it is about in the place of an earlier one of its kind, and
 ///   for reactions of its user; a reaction without text removes it.
+/// * One of [`Audience::Growing`](crate::journal::Audience::Growing) does so only if its number is
+///   larger than the retained one.
 /// * A `Subscribed`, `Unsubscribed` or `Ended` of a session, or an `Opened` with `clean`, on a
 ///   `$share/...` filter moves the group's member count; a group appears with its first member
 ///   (cursor after that entry) and goes with its last.
@@ -371,8 +373,31 @@ pub trait State: Send + Sync {
         visit: &mut dyn FnMut(&ChangeRecord),
     );
 
+    /// Every stream whose name begins with `prefix`, and the number of its last message, in no
+    /// particular order.
+    fn for_each_stream(&self, prefix: &str, visit: &mut dyn FnMut(&Arc<str>, Seq));
+
     /// The first journal offset that a session or a group still needs; `None` if none does.
     fn lowest_position(&self) -> Option<Offset>;
+}
+
+/// The retained message of a topic.
+pub fn retained_on(state: &dyn State, topic: &str) -> Option<Retained> {
+    let mut found = None;
+    state.for_each_retained(topic, Offset(u64::MAX), &mut |retained| {
+        found = Some(retained.clone());
+    });
+    found
+}
+
+/// The number that a payload is: decimal digits and nothing else; `None`: it is none.
+pub fn growing_number(payload: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(payload).ok()?;
+    // What `parse` takes besides.
+    if text.starts_with('+') {
+        return None;
+    }
+    text.parse().ok()
 }
 
 /// When the Will Message of an offline session is due; `None` if it has none (§3.1.3.2.2: the

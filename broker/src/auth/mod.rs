@@ -7,7 +7,6 @@
 mod accounts;
 mod attempts;
 mod book;
-mod devices;
 mod hook;
 mod jwt;
 mod logins;
@@ -29,7 +28,6 @@ pub use accounts::{Accounts, Options as AccountOptions};
 pub use attempts::{Attempts, Limit};
 pub(crate) use book::Commits;
 pub use book::{AccountBook, AccountError, AccountInfo};
-pub(crate) use devices::OwnedDevices;
 pub use hook::{Hook, Options as HookOptions};
 pub use jwt::{KeyError, Options as TokenOptions, Tokens};
 pub(crate) use logins::WithLogins;

@@ -7,14 +7,16 @@ use tidings_broker::auth::{
     AccountOptions, HookOptions, Limit, OpenMode, PasswordOptions, TokenOptions,
 };
 use tidings_broker::{
-    Auth, BrokerOptions, OtherProofs, RoomOptions, SessionLimits, handshake, http, listener, store,
+    Auth, BrokerOptions, OtherProofs, PeopleOptions, RoomOptions, SessionLimits, handshake, http,
+    listener, store,
 };
 use tidings_config::{
-    AuthMode, Durability, ListenerKind, MetricsAccess, RoomMode, Settings, TopicRule,
+    AuthMode, Durability, ListenerKind, MetricsAccess, RoomMode, Settings, TopicRule, VisibleTo,
 };
 use tidings_core::message::QoS;
+use tidings_core::people::{PresenceOptions, Visibility};
 use tidings_core::rooms::Limits;
-use tidings_core::rules::{Keep, OpenRooms, RuleSource, Rules};
+use tidings_core::rules::{Keep, OpenRooms, Relay, RuleSource, Rules};
 
 /// What is wrong with the topic rules, with the place where the rule begins.
 ///
@@ -39,6 +41,11 @@ fn rule_source(rule: &TopicRule) -> RuleSource {
             max_count: keep.count,
             max_bytes: keep.mib.map(|mib| mib.saturating_mul(1024 * 1024)),
         }),
+        relay: rule.relay.map(|relay| Relay {
+            per_second: relay.per_second,
+            expires_s: relay.expires_s,
+        }),
+        grows: rule.grows.clone(),
     }
 }
 
@@ -102,6 +109,7 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
             RoomMode::Open => None,
             RoomMode::Managed => Some(room_options(&settings.rooms)),
         },
+        people: people_options(&settings.people),
         system_interval: match settings.sys.interval_s {
             0 => None,
             seconds => Some(Duration::from_secs(seconds)),
@@ -132,6 +140,22 @@ fn room_options(rooms: &tidings_config::Rooms) -> RoomOptions {
             invitation_s: u64::from(rooms.invitation_days) * 24 * 60 * 60,
         },
         requests_per_minute: rooms.requests_per_minute,
+    }
+}
+
+fn people_options(people: &tidings_config::People) -> PeopleOptions {
+    PeopleOptions {
+        presence: people.presence,
+        patience: PresenceOptions {
+            grace_ms: u64::from(people.grace_s) * 1000,
+            interval_ms: u64::from(people.interval_s) * 1000,
+        },
+        visible_to: match people.visible_to {
+            VisibleTo::Everyone => Visibility::Everyone,
+            VisibleTo::Rooms => Visibility::Rooms,
+            VisibleTo::Nobody => Visibility::Nobody,
+        },
+        requests_per_minute: people.requests_per_minute,
     }
 }
 

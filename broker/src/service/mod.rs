@@ -32,7 +32,7 @@ use pace::{Pace, Turn};
 
 /// Methods that are not about changing rooms. The service of rooms hears all requests, to answer those
 /// that nobody knows, and leaves these to others.
-pub(crate) const ELSEWHERE: &[&str] = &["history"];
+pub(crate) const ELSEWHERE: &[&str] = &["history", "presence", "unread"];
 
 /// Before connecting again.
 pub(crate) const RECONNECT: Duration = Duration::from_millis(500);

@@ -219,7 +219,10 @@ impl Local {
                     connection.resume();
                 }
             }
-            Output::Event(event) => say(&event),
+            Output::Event(event) => {
+                say(&event);
+                self.shared.people.happened(&event);
+            }
         }
     }
 
@@ -400,7 +403,9 @@ fn say(event: &Event) {
         } => {
             debug!(%client_id, %user, ?version, session_present, "connected");
         }
-        Event::Disconnected { client_id, reason } => debug!(%client_id, ?reason, "disconnected"),
+        Event::Disconnected {
+            client_id, reason, ..
+        } => debug!(%client_id, ?reason, "disconnected"),
         Event::Trimmed {
             client_id,
             from,

@@ -26,6 +26,7 @@ use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::Clock;
+use crate::people::People;
 use crate::rulebook::Rulebook;
 use flush::Local;
 
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub rules: Arc<Rulebook>,
     pub members: Arc<dyn Membership + Send + Sync>,
     pub append: AppendSink,
+    /// Told who comes and goes.
+    pub people: Arc<People>,
     pub mailboxes: Mailboxes,
     pub clock: Clock,
 }

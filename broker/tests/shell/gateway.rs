@@ -104,8 +104,8 @@ fn a_gateways_session_has_the_users_rights_and_no_more() {
             pattern: pattern.to_owned(),
             publish: who.to_owned(),
             subscribe: who.to_owned(),
-            stream: None,
             keep: Some(Keep::default()),
+            ..RuleSource::default()
         };
         let rules = [rule("own/{user}", "self(user)"), rule("#", "broker")];
         options.rules = Arc::new(Rules::compile(&rules).unwrap());

@@ -104,8 +104,8 @@ pub fn keeping() -> Arc<Rules> {
         pattern: "#".to_owned(),
         publish: "any".to_owned(),
         subscribe: "any".to_owned(),
-        stream: None,
         keep: Some(Keep::default()),
+        ..RuleSource::default()
     };
     Arc::new(Rules::compile(&[rule]).expect("a rule"))
 }

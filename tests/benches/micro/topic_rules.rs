@@ -20,5 +20,6 @@ fn source(rule: &TopicRule) -> RuleSource {
             max_count: keep.count,
             ..Keep::default()
         }),
+        ..RuleSource::default()
     }
 }

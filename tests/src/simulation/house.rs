@@ -98,6 +98,7 @@ fn rules() -> Vec<RuleSource> {
             subscribe: subscribe.to_owned(),
             stream: stream.map(str::to_owned),
             keep: kept.then(Keep::default),
+            ..RuleSource::default()
         }
     };
     vec![

@@ -189,6 +189,9 @@ fn published_json(published: &Published) -> Value {
     if let Audience::Only(clients) = &published.audience {
         value["only"] = clients.iter().map(|client| json!(**client)).collect();
     }
+    if published.audience == Audience::Growing {
+        value["growing"] = json!(true);
+    }
     if let Some(id) = published.inbound_packet_id {
         value["inbound_packet_id"] = json!(id);
     }

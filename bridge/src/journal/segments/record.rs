@@ -281,8 +281,11 @@ fn put_published(out: &mut Vec<u8>, published: &Published) {
     if let Some(id) = published.inbound_packet_id {
         put_varint(out, u64::from(id));
     }
-    if let Audience::Only(clients) = &published.audience {
-        put_list(out, clients, |out, client| put_text(out, client));
+    match &published.audience {
+        Audience::Everyone => {}
+        Audience::Only(clients) => put_list(out, clients, |out, client| put_text(out, client)),
+        // A message for no client at all is never written.
+        Audience::Growing => put_list(out, &[], |out, client: &Arc<str>| put_text(out, client)),
     }
     if let Some(properties) = &message.properties {
         put_properties(out, properties);
@@ -310,7 +313,12 @@ fn read_published(reader: &mut Reader<'_>) -> Result<Published> {
     let audience = if flags & ONLY == 0 {
         Audience::Everyone
     } else {
-        Audience::Only(reader.list(Reader::text)?)
+        let clients = reader.list(Reader::text)?;
+        if clients.is_empty() {
+            Audience::Growing
+        } else {
+            Audience::Only(clients)
+        }
     };
     let properties = if flags & PROPERTIES == 0 {
         None

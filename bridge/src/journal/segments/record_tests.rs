@@ -63,6 +63,13 @@ fn full() -> Published {
     }
 }
 
+fn growing() -> Published {
+    Published {
+        audience: Audience::Growing,
+        ..plain()
+    }
+}
+
 fn subscription() -> SubscriptionRecord {
     SubscriptionRecord {
         filter: "$share/g/a/#".into(),
@@ -145,7 +152,7 @@ fn records() -> Vec<Record> {
             user: "alice".into(),
             change,
         }))
-        .chain([plain(), full()].map(|published| Record::Published(Arc::new(published))))
+        .chain([plain(), full(), growing()].map(|published| Record::Published(Arc::new(published))))
         .collect()
 }
 
@@ -237,7 +244,7 @@ fn state_records_come_back_as_they_were() {
     encode_account(&account(), &mut out);
     assert_eq!(decode_account(&out), Ok(account()));
 
-    for published in [plain(), full()] {
+    for published in [plain(), full(), growing()] {
         out.clear();
         encode_published(&published, &mut out);
         assert_eq!(decode_published(&out), Ok(published));

@@ -375,7 +375,7 @@ impl Writer {
                         let settled = self.under_way == 0;
                         self.heads.next(&published.stream, &self.journal, settled)
                     }
-                    Audience::Only(_) => Seq(0),
+                    Audience::Only(_) | Audience::Growing => Seq(0),
                 };
                 if published.seq != seq {
                     Arc::make_mut(published).seq = seq;

@@ -165,6 +165,47 @@ fn each_message_moves_the_head_of_its_stream_but_a_copy_for_single_sessions_does
 }
 
 #[test]
+fn of_numbers_that_grow_the_largest_is_retained() {
+    each(|subject, log| {
+        let growing = |number: &str| {
+            let mut message = publish("read/a", 0, "read/a", number.as_bytes(), true);
+            message.audience = Audience::Growing;
+            published(message)
+        };
+        let retained = |subject: &dyn State| {
+            let retained = tidings_core::state::retained_on(subject, "read/a");
+            retained.map(|r| (r.offset.0, r.published.message.payload.clone()))
+        };
+        // Two of one batch, one of a later one.
+        subject.apply(&log.append([growing("9"), growing("7")]));
+        assert_eq!(retained(subject.state()), Some((0, "9".into())));
+        subject.apply(&log.append([growing("8"), growing("9")]));
+        assert_eq!(retained(subject.state()), Some((0, "9".into())));
+        subject.apply(&log.append([growing("10")]));
+        assert_eq!(retained(subject.state()), Some((4, "10".into())));
+        assert_eq!(subject.state().stream_head("read/a"), Seq(0));
+        subject.apply(&log.append([growing("")]));
+        assert_eq!(retained(subject.state()), None);
+        subject.apply(&log.append([growing("3")]));
+        assert_eq!(retained(subject.state()), Some((6, "3".into())));
+    });
+}
+
+#[test]
+fn streams_are_found_by_the_beginning_of_their_names() {
+    each(|subject, log| {
+        let message = |stream: &str, seq| published(publish(stream, seq, "t", b"x", false));
+        subject.apply(&log.append([message("dm/a/b", 1), message("chat/a", 1)]));
+        subject.apply(&log.append([message("dm/a/c", 1), message("dm/a/b", 2)]));
+        let mut found = Vec::new();
+        let visit = &mut |stream: &Arc<str>, seq: Seq| found.push((stream.to_string(), seq.0));
+        subject.state().for_each_stream("dm/", visit);
+        found.sort();
+        assert_eq!(found, [("dm/a/b".into(), 2), ("dm/a/c".into(), 1)]);
+    });
+}
+
+#[test]
 fn an_inbound_packet_identifier_is_remembered_by_the_publishers_session_until_released() {
     each(|subject, log| {
         let mut message = publish("s", 1, "a", b"x", false);

@@ -52,6 +52,9 @@ room_errors! {
     /// There is no such ban, mute or invitation.
     NoSuchMark, "no_such_mark", 404, ImplementationSpecificError,
         "there is no such ban, mute or invitation";
+    /// The user has no device of that name connected.
+    NoSuchDevice, "no_such_device", 404, ImplementationSpecificError,
+        "you have no such device connected";
     /// The actor is not in the room.
     NotMember, "not_member", 403, NotAuthorized, "you are not in the room";
     /// The actor's role does not allow it.

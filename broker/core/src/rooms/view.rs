@@ -272,6 +272,20 @@ impl RoomView {
         self.role(user, room) >= Some(least)
     }
 
+    /// Whether the user sees the other one among the members of some room.
+    pub fn sees(&self, user: &str, other: &str) -> bool {
+        let rooms = |name| self.users.by_name(name).map_or(&[][..], |u| &u.rooms);
+        let (mine, theirs) = (rooms(user), rooms(other));
+        let (few, many) = if mine.len() < theirs.len() {
+            (mine, theirs)
+        } else {
+            (theirs, mine)
+        };
+        let both = few.iter().filter(|room| many.binary_search(room).is_ok());
+        let mut names = both.filter_map(|room| self.rooms.name(*room));
+        names.any(|room| self.sees_members(user, room) && self.is_member(other, room))
+    }
+
     /// Seconds between two messages of the user in the room; 0: none. Moderators need not wait.
     pub fn slow_s(&self, user: &str, room: &str) -> u32 {
         match self.record(room) {

@@ -90,6 +90,8 @@ pub(super) enum Relation {
     Moderator,
     Public,
     Owner,
+    /// The other one shows who asks whether they are there.
+    Visible,
 }
 
 /// The answer for all topics that a filter can match.
@@ -225,6 +227,7 @@ impl Relation {
             Self::Moderator => members.is_moderator(&who.user, named),
             Self::Public => members.is_public(named),
             Self::Owner => members.is_owner(&who.user, named),
+            Self::Visible => members.is_visible(&who.user, named),
         })
     }
 
@@ -238,6 +241,7 @@ impl Relation {
             "moderator" => Self::Moderator,
             "public" => Self::Public,
             "owner" => Self::Owner,
+            "visible" => Self::Visible,
             _ => return None,
         })
     }

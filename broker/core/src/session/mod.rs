@@ -25,7 +25,7 @@ use crate::codec::{
 };
 use crate::journal::{Published, ReadEntry};
 use crate::message::{Offset, Publisher, QoS, UnixMillis};
-use crate::rules::Identity;
+use crate::rules::{Identity, Relay};
 use crate::state::{SubscriptionRecord, WillRecord};
 use crate::topic::ReplayFrom;
 use content::Content;
@@ -49,12 +49,24 @@ pub(crate) struct Route {
     pub allowed: bool,
     /// ...at the pace of this room, if there is one...
     pub paced_by: Option<Arc<str>>,
-    /// ...and it has this stream and history, as of this many changes of rules and permissions.
+    /// ...and it has this stream, history and handling, as of this many changes of rules and
+    /// permissions.
     pub access_as_of: u64,
+    /// What its rule does with messages beside delivering them.
+    pub handling: Option<Box<Handling>>,
     /// A session with a record wants its messages at QoS 1 or 2...
     pub wanted: bool,
     /// ...as of this many changes of such filters.
     pub wanted_as_of: u64,
+}
+
+/// What few rules do with messages.
+#[derive(Clone, Debug)]
+pub(crate) enum Handling {
+    /// They are of interest now or never.
+    Relay(Relay),
+    /// They are numbers of this stream, and the largest is retained.
+    Grows(Arc<str>),
 }
 
 /// Topic Aliases of one connection (§3.3.2.3.4).

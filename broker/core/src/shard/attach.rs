@@ -495,8 +495,11 @@ impl Shard {
             self.append_session(&client_id, change);
         }
         if stage == Stage::Online {
-            self.outputs
-                .push_back(Output::Event(Event::Disconnected { client_id, reason }));
+            self.outputs.push_back(Output::Event(Event::Disconnected {
+                client_id,
+                user,
+                reason,
+            }));
         }
     }
 

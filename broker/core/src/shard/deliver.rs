@@ -29,8 +29,10 @@ impl Shard {
         published: &Arc<Published>,
         publisher: Option<ConnId>,
     ) {
-        if published.audience != Audience::Everyone {
-            return;
+        match published.audience {
+            Audience::Everyone => {}
+            Audience::Growing if self.still_counts(offset, published) => {}
+            Audience::Growing | Audience::Only(_) => return,
         }
         self.with_targets(publisher, &published.message.topic, |shard, targets| {
             let mut frames = shard.begin_frames(targets);

@@ -479,8 +479,9 @@ impl Shard {
             } else {
                 entry.offset.next()
             };
+            let is_told = entry.published.message.qos != QoS::AtMostOnce;
             let for_group = match &entry.published.audience {
-                Audience::Everyone => entry.published.message.qos != QoS::AtMostOnce,
+                Audience::Everyone | Audience::Growing => is_told,
                 Audience::Only(names) => names.contains(&group.filter),
             };
             if for_group && !self.assign(key, Some(entry.offset), &entry.published) {

@@ -19,11 +19,13 @@ mod attach;
 mod commit;
 mod deliver;
 mod group;
+mod growing;
 mod inbound;
 mod inspect;
 mod peers;
 mod publish;
 mod read_on;
+mod relay;
 mod revoke;
 mod sessions;
 mod subscribe;
@@ -56,6 +58,7 @@ use attach::Opening;
 use commit::Pending;
 use group::Groups;
 use peers::Peers;
+use relay::Relays;
 use sessions::Sessions;
 use targets::{Memo, Subscriber};
 
@@ -202,6 +205,8 @@ pub enum Event {
     Disconnected {
         /// Client Identifier.
         client_id: Arc<str>,
+        /// User, empty for an anonymous one.
+        user: Arc<str>,
         /// Why.
         reason: ReasonCode,
     },
@@ -286,6 +291,7 @@ pub struct Shard {
     /// How often rules or permissions changed.
     access_changes: u64,
     notices: Notices,
+    relays: Relays,
     /// Packets of the message that is being delivered.
     frames: Frames,
     groups: Groups,
@@ -341,6 +347,7 @@ impl Shard {
             wanted_changes: 0,
             access_changes: 0,
             notices: Notices::default(),
+            relays: Relays::default(),
             frames: Frames::default(),
             groups: Groups::default(),
             peers,

@@ -11,10 +11,11 @@ use super::commit::Pending;
 use super::deliver::append_cost;
 use super::{ConnId, Now, Shard};
 use crate::codec::{Packet, Publish, ReasonCode, Version};
+use crate::journal::Audience;
 use crate::message::{Publisher, QoS};
 use crate::rules::Identity;
 use crate::session::content::{Content, Passing};
-use crate::session::{Inbound, Route, Session};
+use crate::session::{Handling, Inbound, Route, Session};
 use crate::state::WillRecord;
 
 /// What became of a PUBLISH packet.
@@ -28,9 +29,17 @@ pub(super) enum Taken {
 
 /// Why a publish is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
+pub(super) enum Refusal {
     NotAllowed,
-    TooEarly { wait_s: u64 },
+    TooEarly {
+        wait_s: u64,
+    },
+    /// The topic takes numbers, and this is none.
+    NoNumber,
+    /// There is no message of that number yet.
+    BeyondHead {
+        head: u64,
+    },
 }
 
 impl Shard {
@@ -93,7 +102,7 @@ impl Shard {
             user: client.identity.user.clone(),
             client_id: client.id.clone(),
         });
-        let refusal = self.refusal(now, &route, &client.identity);
+        let refusal = self.refusal(now, &route, &client.identity, publish.payload);
         let taken = if refusal.is_none() {
             let passing = Passing {
                 route: &route,
@@ -151,10 +160,14 @@ impl Shard {
         Ok(())
     }
 
-    /// Why a publish is refused: no permission, or too early in a room with a pace.
-    fn refusal(&self, now: Now, route: &Route, who: &Identity) -> Option<Refusal> {
+    /// Why a publish is refused: no permission, too early in a room with a pace, or not what the
+    /// topic takes.
+    fn refusal(&self, now: Now, route: &Route, who: &Identity, payload: &[u8]) -> Option<Refusal> {
         if !route.allowed {
             return Some(Refusal::NotAllowed);
+        }
+        if let Some(Handling::Grows(stream)) = route.handling.as_deref() {
+            return self.judge_number(stream, who, payload);
         }
         let room = route.paced_by.as_ref()?;
         let next = self.members.next_turn(&who.user, room, now.unix_ms)?;
@@ -188,6 +201,14 @@ impl Shard {
                 ReasonCode::QuotaExceeded,
                 format!("slow mode: write again in {wait_s} s"),
             ),
+            Refusal::NoNumber => (
+                ReasonCode::PayloadFormatInvalid,
+                format!("{topic} takes a decimal number"),
+            ),
+            Refusal::BeyondHead { head } => (
+                ReasonCode::PayloadFormatInvalid,
+                format!("the last message has the number {head}"),
+            ),
         };
         if session.client.version != Version::V5 {
             self.refuse_publish_of_v3(now, conn, qos, topic, (reason, &text));
@@ -219,9 +240,30 @@ impl Shard {
             return Taken::Done;
         };
         let (persistent, behind_kept) = (session.persistent, session.uncommitted > 0);
+        let mut growing = false;
+        match route.handling.as_deref() {
+            None => {}
+            // The acknowledgements of one publisher stay in order [MQTT-4.6.0-2].
+            Some(Handling::Relay(_)) if behind_kept && qos != QoS::AtMostOnce => {
+                return Taken::Wait;
+            }
+            Some(Handling::Relay(relay)) => {
+                self.take_relayed(now, conn, packet_id, message, *relay);
+                return Taken::Done;
+            }
+            Some(Handling::Grows(_)) if !self.is_growth(&route.topic, message.payload) => {
+                if behind_kept && qos != QoS::AtMostOnce {
+                    return Taken::Wait;
+                }
+                self.acknowledge_unstored(conn, packet_id, qos, ReasonCode::Success);
+                return Taken::Done;
+            }
+            Some(Handling::Grows(_)) => growing = true,
+        }
         let last_forward = session.last_forward;
         let kept = route.history
             || message.retain
+            || growing
             || (qos != QoS::AtMostOnce && (route.wanted || behind_kept))
             // The identifier of a persistent session is remembered with the message.
             || (qos == QoS::ExactlyOnce && persistent);
@@ -242,6 +284,10 @@ impl Shard {
             return Taken::Wait;
         }
         let mut published = message.to_published();
+        if growing {
+            published.message.retain = true;
+            published.audience = Audience::Growing;
+        }
         if qos == QoS::ExactlyOnce && persistent {
             published.inbound_packet_id = Some(packet_id);
         }
@@ -296,6 +342,20 @@ impl Shard {
         } else {
             ReasonCode::NoMatchingSubscribers
         };
+        self.acknowledge_unstored(conn, packet_id, qos, reason);
+    }
+
+    /// PUBACK or PUBREC of a message that is not on its way to the journal.
+    pub(super) fn acknowledge_unstored(
+        &mut self,
+        conn: ConnId,
+        packet_id: u16,
+        qos: QoS,
+        reason: ReasonCode,
+    ) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
         let ack = session.ack(packet_id, reason, Vec::new());
         let packet = match qos {
             QoS::AtMostOnce => return,
@@ -331,7 +391,13 @@ impl Shard {
                 .paced_by()
                 .filter(|room| self.members.pace_s(&who.user, room) > 0)
                 .map(Arc::from);
+            let handling = match (decision.relay(), decision.grows()) {
+                (Some(relay), _) => Some(Box::new(Handling::Relay(relay))),
+                (None, Some(stream)) => Some(Box::new(Handling::Grows(stream.into()))),
+                (None, None) => None,
+            };
             Box::new(Route {
+                handling,
                 paced_by,
                 topic: topic.clone(),
                 stream,
@@ -356,12 +422,29 @@ impl Shard {
         let identity = Identity::user(user);
         let mut message = will.message;
         let route = self.find_route(None, &message.topic, &identity);
-        if self.refusal(now, &route, &identity).is_some() {
+        if self
+            .refusal(now, &route, &identity, &message.payload)
+            .is_some()
+        {
             self.stats.refused_publishes += 1;
             return;
         }
         message.time = now.unix_ms;
-        let published = Arc::new(route.published(message));
+        let growing = match route.handling.as_deref() {
+            None => false,
+            Some(Handling::Relay(relay)) => {
+                self.relay_shared(now, route.published(message), *relay);
+                return;
+            }
+            Some(Handling::Grows(_)) if !self.is_growth(&message.topic, &message.payload) => return,
+            Some(Handling::Grows(_)) => true,
+        };
+        message.retain |= growing;
+        let mut published = route.published(message);
+        if growing {
+            published.audience = Audience::Growing;
+        }
+        let published = Arc::new(published);
         let qos = published.message.qos;
         let kept = published.history
             || published.message.retain

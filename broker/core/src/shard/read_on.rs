@@ -270,6 +270,9 @@ impl Shard {
         {
             return None;
         }
+        if !self.still_counts(entry.offset, &entry.published) {
+            return None;
+        }
         let own_echo = message.publisher.client_id == session.client.id;
         let mut found: Option<(QoS, bool, Vec<u32>)> = None;
         for s in session.subscriptions.values() {

@@ -56,6 +56,7 @@ impl Shard {
 
     pub(super) fn handle_tick(&mut self, now: Now) {
         self.cut_off_slow_leavers(now);
+        self.end_relayed(now);
         if now.monotonic_ms.saturating_sub(self.last_sweep_ms) >= SWEEP_MS {
             self.last_sweep_ms = now.monotonic_ms;
             self.check_keep_alive(now);

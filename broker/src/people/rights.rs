@@ -1,18 +1,27 @@
-//! Whose device is whose, by the book of accounts; everything else about rooms is as others say.
+//! What topic rules ask about rooms, devices and people, from those who know.
 
 use std::sync::Arc;
 
 use tidings_core::message::UnixMillis;
+use tidings_core::people::Visibility;
 use tidings_core::rules::Membership;
 use tidings_core::state::State;
 
-/// Devices belong to whom their account names; one without an account belongs to nobody.
-pub(crate) struct OwnedDevices {
+use super::People;
+use crate::rooms::Rooms;
+
+/// Whoever is asked; see the module.
+pub(crate) struct Rights {
     pub rooms: Arc<dyn Membership + Send + Sync>,
-    pub state: Arc<dyn State>,
+    /// The same, if rooms have members of their own.
+    pub managed: Option<Arc<Rooms>>,
+    /// Where devices have owners: they belong to whom their account names, and one without an account
+    /// belongs to nobody.
+    pub owners: Option<Arc<dyn State>>,
+    pub people: Arc<People>,
 }
 
-impl Membership for OwnedDevices {
+impl Membership for Rights {
     fn is_member(&self, user: &str, room: &str) -> bool {
         self.rooms.is_member(user, room)
     }
@@ -46,7 +55,24 @@ impl Membership for OwnedDevices {
     }
 
     fn is_owner(&self, user: &str, device: &str) -> bool {
-        let owner = self.state.account(device).and_then(|device| device.owner);
+        let Some(state) = &self.owners else {
+            return self.rooms.is_owner(user, device);
+        };
+        let owner = state.account(device).and_then(|device| device.owner);
         owner.is_some_and(|owner| *owner == *user)
+    }
+
+    fn is_visible(&self, user: &str, other: &str) -> bool {
+        if user == other {
+            return true;
+        }
+        match self.people.visibility(other) {
+            Visibility::Everyone => true,
+            Visibility::Rooms => self
+                .managed
+                .as_ref()
+                .is_none_or(|rooms| rooms.view().sees(user, other)),
+            Visibility::Nobody => false,
+        }
     }
 }
