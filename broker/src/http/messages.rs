@@ -15,7 +15,7 @@ use tidings_core::message::MessageProperties;
 
 use super::body::{content_type, is_json, parse, read};
 use super::place::{At, room, seq, user};
-use super::{Api, Caller, Endpoint, Json, Problem, delete, patch, post, put, reply};
+use super::{Api, Caller, Endpoint, Json, Problem, delete, history, patch, post, put, reply};
 
 /// The user property that makes a message idempotent.
 const CID: &str = "cid";
@@ -313,6 +313,12 @@ async fn unreact(
     At((name, number, emoji)): At<(String, String, String)>,
 ) -> Result<Response, Problem> {
     check_word(&emoji)?;
+    // One has one reaction, and takes back the one that is meant or none.
+    let message = history::message(&api, &caller, room(&name)?, seq(&number)?).await?;
+    let users = message["reactions"][&emoji].as_array();
+    if !users.is_some_and(|users| users.iter().any(|user| user == caller.user())) {
+        return Err(Problem::not_found("you did not react so"));
+    }
     change(&api, &caller, (&name, &number), "react", String::new()).await
 }
 

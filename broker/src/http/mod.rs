@@ -14,6 +14,7 @@ mod devices;
 mod docs;
 mod endpoint;
 mod hand;
+mod history;
 mod login;
 mod members;
 mod messages;
@@ -41,6 +42,7 @@ use tidings_core::state::State;
 
 use crate::auth::Logins;
 use crate::handshake::Reception;
+use crate::history::History;
 use crate::readiness::Readiness;
 use crate::rooms::Rooms;
 use crate::system::Sources;
@@ -98,6 +100,7 @@ pub(crate) struct Parts {
     pub rules: Arc<Rulebook>,
     pub members: Arc<dyn Membership + Send + Sync>,
     pub state: Arc<dyn State>,
+    pub history: Arc<History>,
     pub sources: Arc<Sources>,
     pub readiness: Readiness,
     /// People have passwords and devices have tokens.
@@ -136,6 +139,7 @@ fn endpoints() -> Vec<Endpoint> {
         login::endpoints(),
         rooms::endpoints(),
         members::endpoints(),
+        history::endpoints(),
         messages::endpoints(),
         read::endpoints(),
         presence::endpoints(),
@@ -161,6 +165,7 @@ pub(crate) fn router(api: Api) -> Router {
     let not_so = || async { Problem::method_not_allowed() };
     let mut router = Router::new()
         .route(BASE, any(nothing))
+        .route("/v1/", any(nothing))
         .route("/v1/{*rest}", any(nothing));
     for endpoint in endpoints() {
         let counted = (api.requests.clone(), endpoint.method, endpoint.path);

@@ -4,7 +4,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tidings_core::message::Offset;
 
 use super::place::{At, user};
@@ -14,9 +14,13 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     let path = "/v1/users/{user}/presence";
     vec![
         get(path, show, "Whether somebody is here").answers(200, "Presence", "Presence"),
-        put(path, set, "Be away, or back; only your own")
-            .takes("PresenceChange")
-            .answers_nothing(),
+        put(
+            path,
+            set,
+            "Be away, or back, and choose who sees it; only your own",
+        )
+        .takes("PresenceChange")
+        .answers(200, "What you chose", "PresenceChoice"),
     ]
 }
 
@@ -37,8 +41,10 @@ async fn show(
         api.state
             .for_each_retained(&topic, Offset(u64::MAX), &mut take);
     }
-    let Some(Value::Object(mut presence)) = found else {
-        return Err(Problem::not_found("nothing is known of that user"));
+    // Who hides is not told from who was never here.
+    let mut presence = match found {
+        Some(Value::Object(presence)) => presence,
+        _ => Map::from_iter([("state".to_owned(), "offline".into())]),
     };
     presence.insert("user".to_owned(), name.into());
     Ok(reply::ok(&presence))
@@ -47,7 +53,8 @@ async fn show(
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct PresenceChange {
-    state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +70,10 @@ async fn set(
     if name != caller.user() {
         return Err(Problem::forbidden("you change your own presence only"));
     }
-    api.ask(&caller, "presence", &json!(change)).await?;
-    Ok(reply::done())
+    let chosen = api.ask(&caller, "presence", &json!(change)).await?;
+    Ok(reply::ok(&json!({
+        "state": chosen["state"],
+        "visible_to": chosen["visible_to"],
+        "devices": chosen["devices"],
+    })))
 }

@@ -10,5 +10,4 @@ mod handshake;
 mod peer;
 mod restart;
 mod rooms;
-mod unread;
 mod websocket;

@@ -98,6 +98,7 @@ pub fn batch(batch: &Batch) -> String {
                 let only = match &p.audience {
                     Audience::Everyone => String::new(),
                     Audience::Only(names) => format!(" only {names:?}"),
+                    Audience::Growing => " growing".to_owned(),
                 };
                 let payload = String::from_utf8_lossy(&p.message.payload);
                 format!(

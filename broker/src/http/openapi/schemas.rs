@@ -142,7 +142,42 @@ fn messages() -> Value {
         "description": "Yours: what is sent again with the same is stored once, and answered as at first",
     });
     let mentions = json!({ "type": "array", "items": text(), "description": "Users" });
+    let what = json!({ "type": "object", "description": "seq, ts and the new payload" });
+    let whom = json!({ "type": "object", "description": "by and ts; what it said is gone" });
+    let reactions = json!({
+        "type": "object",
+        "additionalProperties": { "type": "array", "items": text() },
+        "description": "Users, by reaction",
+    });
+    let kind = json!({ "type": "string", "enum": ["message", "reply", "edit", "recall", "react"] });
     json!({
+        "Message": {
+            "type": "object",
+            "required": ["topic", "from", "ts", "kind"],
+            "properties": {
+                "topic": text(), "kind": kind, "room": text(), "from": text(), "seq": number(),
+                "id": text(), "ts": number(), "payload": text(),
+                "payload_base64": { "type": "string", "description": "Bytes that are no text" },
+                "content_type": text(), "cid": text(), "reply_to": number(),
+                "of": { "type": "integer", "description": "The message that this one changes" },
+                "mentions": mentions, "edited": what, "recalled": whom, "reactions": reactions,
+                "more_reactions": flag(),
+            },
+        },
+        "Page": {
+            "type": "object",
+            "required": ["stream", "from", "to", "first", "head", "messages"],
+            "properties": {
+                "stream": text(),
+                "room": text(),
+                "from": { "type": "integer", "description": "The first number that was looked at: go on before it" },
+                "to": { "type": "integer", "description": "The last number that was looked at: go on after it" },
+                "first": { "type": "integer", "description": "The first number that retention has left" },
+                "head": { "type": "integer", "description": "The last number that was given" },
+                "gap": { "type": "object", "description": "from and to: asked for, and taken by retention" },
+                "messages": list_of("Message"),
+            },
+        },
         "NewMessage": request(&["text"], json!({
             "text": said, "reply_to": number(), "mentions": mentions, "cid": cid,
         })),
@@ -156,12 +191,17 @@ fn messages() -> Value {
 }
 
 fn people() -> Value {
+    let visible_to = json!({ "type": "string", "enum": ["everyone", "rooms", "nobody"] });
     json!({
+        "ReadState": answer(json!({ "room": text(), "seq": number(), "head": number() })),
         "ReadMark": request(&["seq"], json!({ "seq": number() })),
-        "PresenceChange": request(&["state"], json!({
+        "PresenceChange": request(&[], json!({
             "state": { "type": "string", "enum": ["online", "away"] },
             "device": { "type": "string", "description": "One Client Identifier; without it all" },
-            "visible_to": text(),
+            "visible_to": visible_to,
+        })),
+        "PresenceChoice": answer(json!({
+            "state": text(), "visible_to": visible_to, "devices": number(),
         })),
         "Presence": {
             "type": "object",
