@@ -30,7 +30,7 @@ use crate::history::{self, History};
 use crate::http;
 use crate::listener::{self, Bound, Kind};
 use crate::options::{Auth, BrokerOptions, OtherProofs};
-use crate::people::{self, People, Rights};
+use crate::people::{self, Counts, People, Rights};
 use crate::readiness::{Readiness, State};
 use crate::rooms::{self, Rooms};
 use crate::rulebook::Rulebook;
@@ -121,6 +121,8 @@ impl Broker {
         let room_commits = managed.clone();
         let known: Arc<OnceLock<Arc<People>>> = Arc::default();
         let people_commits = known.clone();
+        let counted: Arc<OnceLock<Arc<Counts>>> = Arc::default();
+        let counts_commits = counted.clone();
         let commits = Arc::new(Commits::new());
         let (book_committed, book_failed) = (commits.clone(), commits.clone());
         let mut store = store.start(store::Sinks {
@@ -130,6 +132,9 @@ impl Broker {
                 if let Some(changes) = room_commits.get().and_then(|rooms| rooms.committed(&batch))
                 {
                     committed.broadcast(|| Input::AccessChanged(changes.clone()));
+                }
+                if let Some(counts) = counts_commits.get() {
+                    counts.committed(&batch);
                 }
                 if people_commits.get().is_some_and(|p| p.committed(&batch)) {
                     let changes: Arc<[AccessChange]> = Arc::new([AccessChange::Other]);
@@ -177,6 +182,19 @@ impl Broker {
             mailboxes: mailboxes.clone(),
             clock,
         };
+        let history = Arc::new(History::new(
+            shared.journal.clone(),
+            shared.state.clone(),
+            rules.clone(),
+            shared.members.clone(),
+            clock,
+        ));
+        let counts = Arc::new(Counts::load(
+            &shared,
+            history.clone(),
+            managed.get().cloned(),
+        ));
+        let counts = counted.get_or_init(|| counts).clone();
         let epoch = shared.journal.epoch();
         let mut threads = Vec::with_capacity(inboxes.len());
         for (id, inbox) in (0..shards).zip(inboxes) {
@@ -236,13 +254,6 @@ impl Broker {
             state: shared.state.clone(),
             counters,
         });
-        let history = Arc::new(History::new(
-            shared.journal.clone(),
-            shared.state.clone(),
-            rules.clone(),
-            shared.members.clone(),
-            clock,
-        ));
         let api = http::Api::new(http::Parts {
             options: options.http,
             reception: reception.clone(),
@@ -307,6 +318,7 @@ impl Broker {
         let door = (reception.clone(), runtime.clone());
         let start = people::Start {
             people,
+            counts,
             replies: Replies::new(rules.clone(), shared.members.clone()),
             connect: move || connect_in_memory(&door.0, &door.1, "people"),
             ready,

@@ -8,22 +8,23 @@
 //! Invariants: shards only count, nothing is published from their threads; what users chose changes by
 //! what the journal has, and by nothing else. Devices (accounts with an owner), clients without a name
 //! and parts of the broker are not people.
+//! What people have not read is counted when they ask: see [`unread`].
 //! This module does not know how users prove who they are, nor who shares a room with whom.
 
 mod presence;
 mod rights;
 mod service;
 mod topics;
+mod unread;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use serde_json::Value;
 use tidings_core::journal::{Batch, Record};
 use tidings_core::message::{Message, Offset};
 use tidings_core::people::{Presence, PresenceOptions, Visibility};
 use tidings_core::shard::{Event, Now};
-use tidings_core::state::{State, retained_on};
+use tidings_core::state::State;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
@@ -31,6 +32,7 @@ use crate::clock::Clock;
 pub(crate) use rights::Rights;
 pub(crate) use service::{Start, run};
 use topics::Choice;
+pub(crate) use unread::Counts;
 
 /// Client Identifier of the service. No link to another broker can have it: their names have no @.
 const CLIENT_ID: &str = "$link/@people";
@@ -161,14 +163,6 @@ impl People {
         self.choice(user)
             .visible_to
             .unwrap_or(self.options.visible_to)
-    }
-
-    /// What others may see of a user, as it is retained; `None`: nothing. Whether who asks may see
-    /// it, the caller has to ask the rules.
-    #[expect(dead_code, reason = "the HTTP API asks it")]
-    pub fn shown(&self, user: &str) -> Option<Value> {
-        let retained = retained_on(&*self.state, &topics::presence(user))?;
-        serde_json::from_slice(&retained.published.message.payload).ok()
     }
 
     /// A device signs in under a name of its own, and is not somebody.

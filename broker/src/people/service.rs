@@ -11,19 +11,21 @@ use std::time::Duration;
 use serde_json::Value;
 use tidings_core::people::{Shown, Visibility};
 use tidings_core::rooms::RoomError;
+use tidings_core::rules::Identity;
 use tokio::io::DuplexStream;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tracing::debug;
 
 use super::presence::{self, Fields};
+use super::unread::{Counts, UnreadQuery};
 use super::{CLIENT_ID, People, topics};
 use crate::service::link::{Event, Incoming, Link, Outgoing};
 use crate::service::pace::{Pace, Turn};
 use crate::service::{RECONNECT, Replies, asked, request};
 
 /// Where requests come from.
-const REQUESTS: &[&str] = &["user/+/request/presence"];
+const REQUESTS: &[&str] = &["user/+/request/presence", "user/+/request/unread"];
 
 /// Users that others are told about at once: less than any Receive Maximum.
 const CHUNK: usize = 256;
@@ -34,6 +36,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// What the service is started with.
 pub(crate) struct Start<C> {
     pub people: Arc<People>,
+    pub counts: Arc<Counts>,
     pub replies: Replies,
     /// Makes a connection with the broker's rights.
     pub connect: C,
@@ -45,6 +48,7 @@ pub(crate) struct Start<C> {
 pub(crate) async fn run(start: Start<impl Fn() -> DuplexStream>) {
     let Start {
         people,
+        counts,
         replies,
         connect,
         ready,
@@ -59,6 +63,7 @@ pub(crate) async fn run(start: Start<impl Fn() -> DuplexStream>) {
                 }
                 let session = Session {
                     people: people.clone(),
+                    counts: counts.clone(),
                     replies: replies.clone(),
                     link,
                     waiting: VecDeque::new(),
@@ -76,6 +81,7 @@ pub(crate) async fn run(start: Start<impl Fn() -> DuplexStream>) {
 /// One connection of the service.
 struct Session {
     people: Arc<People>,
+    counts: Arc<Counts>,
     replies: Replies,
     link: Link,
     /// Requests that came while something was stored.
@@ -157,10 +163,9 @@ impl Session {
         if let Some((user, method)) = asked(&asking.topic) {
             let answer = match pace.ask(user, self.people.now().monotonic_ms) {
                 Turn::Granted => {
-                    let (id, fields) = request::read::<Fields>(&asking.payload);
-                    let result = match fields {
-                        Ok(fields) => self.carry_out(user, fields).await?,
-                        Err(error) => Err(error),
+                    let (id, result) = match method {
+                        "unread" => self.count(user, &asking.payload).await,
+                        _ => self.carry_out(user, &asking.payload).await?,
                     };
                     Some(request::answer(id.as_ref(), method, result))
                 }
@@ -181,11 +186,32 @@ impl Session {
         self.link.flush().await
     }
 
+    /// What a user has not read, on a thread for things that block.
+    async fn count(&self, user: &str, payload: &[u8]) -> (Option<Value>, Result<Value, RoomError>) {
+        let (id, query) = request::read::<UnreadQuery>(payload);
+        let query = match query {
+            Ok(query) => query,
+            Err(error) => return (id, Err(error)),
+        };
+        let (counts, who) = (self.counts.clone(), Identity::user(user));
+        let counted = tokio::task::spawn_blocking(move || counts.answer(&who, &query)).await;
+        (id, counted.map_err(|_| RoomError::Unavailable))
+    }
+
     async fn carry_out(
         &mut self,
         user: &str,
-        fields: Fields,
-    ) -> io::Result<Result<Value, RoomError>> {
+        payload: &[u8],
+    ) -> io::Result<(Option<Value>, Result<Value, RoomError>)> {
+        let (id, fields) = request::read::<Fields>(payload);
+        let result = match fields {
+            Ok(fields) => self.choose(user, fields).await?,
+            Err(error) => Err(error),
+        };
+        Ok((id, result))
+    }
+
+    async fn choose(&mut self, user: &str, fields: Fields) -> io::Result<Result<Value, RoomError>> {
         let before = self.people.choice(user);
         let wish = match fields.wish(before) {
             Ok(wish) => wish,

@@ -12,14 +12,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidings_core::journal::{Batch, Journal, Published, ReadEntry, Record};
+use tidings_core::journal::{Batch, Journal, ReadEntry, Record};
 use tidings_core::message::{Seq, UnixMillis};
 use tidings_core::people::{MAX_TAIL, Reader, Tail, Unread};
-use tidings_core::rules::{Identity, Membership, Rules};
+use tidings_core::rules::{Identity, Membership};
 use tidings_core::state::{State, growing_number, retained_on};
 use tracing::error;
 
+use crate::history::{History, Place, Query, Which};
 use crate::rooms::Rooms;
+use crate::rulebook::Rulebook;
+use crate::shard::Shared;
 
 /// Rooms, and people, in one answer.
 const MAX_LISTED: usize = 100;
@@ -78,8 +81,9 @@ struct Tails {
 pub(crate) struct Counts {
     journal: Arc<dyn Journal>,
     state: Arc<dyn State>,
-    rules: Arc<Rules>,
+    rules: Arc<Rulebook>,
     members: Arc<dyn Membership + Send + Sync>,
+    history: Arc<History>,
     /// Rooms with members of their own; without, every room is everyone's.
     managed: Option<Arc<Rooms>>,
     streams: RwLock<Streams>,
@@ -117,13 +121,14 @@ impl Streams {
 
 impl Counts {
     /// What the state has. To be called before anything is committed.
-    pub fn load(
-        journal: Arc<dyn Journal>,
-        state: Arc<dyn State>,
-        rules: Arc<Rules>,
-        members: Arc<dyn Membership + Send + Sync>,
-        managed: Option<Arc<Rooms>>,
-    ) -> Self {
+    pub fn load(shared: &Shared, history: Arc<History>, managed: Option<Arc<Rooms>>) -> Self {
+        let Shared {
+            journal,
+            state,
+            rules,
+            members,
+            ..
+        } = shared.clone();
         let mut streams = Streams::default();
         for prefix in ["chat/", "dm/"] {
             state.for_each_stream(prefix, &mut |stream, _| {
@@ -135,6 +140,7 @@ impl Counts {
             state,
             rules,
             members,
+            history,
             managed,
             streams: RwLock::new(streams),
             tails: Mutex::default(),
@@ -190,7 +196,12 @@ impl Counts {
         }
         let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
         let from = (Bound::Excluded(&*query.after), Bound::Unbounded);
-        streams.rooms.range::<str, _>(from).take(limit).cloned().collect()
+        streams
+            .rooms
+            .range::<str, _>(from)
+            .take(limit)
+            .cloned()
+            .collect()
     }
 
     fn peers_of(&self, user: &str, after: &str, limit: usize) -> Vec<Arc<str>> {
@@ -207,10 +218,9 @@ impl Counts {
             .managed
             .as_ref()
             .and_then(|rooms| rooms.view().member(&who.user, room));
-        let topic = format!("chat/{room}/{}", who.user);
         let marker = format!("read/{room}/{}", who.user);
         let since = member.map_or(0, |member| member.since);
-        let listed = self.listed(who, &topic, &marker, since);
+        let listed = self.listed(who, Place::Room(room.into()), &marker, since);
         let mut value = listed.json();
         value["room"] = room.into();
         value["mentions"] = listed.unread.mentions.into();
@@ -219,11 +229,16 @@ impl Counts {
 
     fn peer(&self, who: &Identity, peer: &str) -> Value {
         let me = &*who.user;
-        let listed = self.listed(who, &format!("dm/{peer}/{me}"), &format!("dm/{peer}/{me}/read"), 0);
+        let marker = format!("dm/{peer}/{me}/read");
+        let listed = self.listed(who, Place::With(peer.into()), &marker, 0);
         let mut value = listed.json();
         value["with"] = peer.into();
         for what in ["delivered", "read"] {
-            value[format!("peer_{what}")] = self.number(&format!("dm/{me}/{peer}/{what}")).into();
+            let topic = format!("dm/{me}/{peer}/{what}");
+            let may = self.rules.may_receive(&topic, who, &*self.members);
+            if may.is_allowed() {
+                value[format!("peer_{what}")] = self.number(&topic).into();
+            }
         }
         value
     }
@@ -235,8 +250,13 @@ impl Counts {
         payload.and_then(|p| growing_number(&p)).unwrap_or(0)
     }
 
-    fn listed(&self, who: &Identity, topic: &str, marker: &str, since: UnixMillis) -> Listed {
-        let stream: Arc<str> = (*self.rules.stream_of(topic)).into();
+    fn listed(&self, who: &Identity, place: Place, marker: &str, since: UnixMillis) -> Listed {
+        let topic = match &place {
+            Place::Room(room) => format!("chat/{room}/{}", who.user),
+            Place::With(peer) => format!("dm/{peer}/{}", who.user),
+            Place::Topic(topic) => topic.to_string(),
+        };
+        let stream: Arc<str> = (*self.rules.current().stream_of(&topic)).into();
         let head = self.state.stream_head(&stream).0;
         let read = self.number(marker).min(head);
         let reader = Reader {
@@ -245,7 +265,7 @@ impl Counts {
             since,
         };
         let (unread, last) = self.count(&stream, head, reader);
-        let last = last.and_then(|seq| self.last(who, &stream, seq));
+        let last = last.and_then(|seq| self.last(who, place, seq));
         Listed {
             head,
             read,
@@ -257,7 +277,9 @@ impl Counts {
     /// What is unread of a stream, and the number of its last message.
     fn count(&self, stream: &Arc<str>, head: u64, reader: Reader<'_>) -> (Unread, Option<Seq>) {
         let wanted = (reader.read.0 + 1).min(head.saturating_sub(LAST_OF) + 1);
-        let wanted = wanted.max((head + 1).saturating_sub(MAX_TAIL as u64)).max(1);
+        let wanted = wanted
+            .max((head + 1).saturating_sub(MAX_TAIL as u64))
+            .max(1);
         let mut tails = self.tails();
         let known = tails.known_from(stream, wanted);
         while known.tail.next().0 <= head {
@@ -277,12 +299,16 @@ impl Counts {
     }
 
     /// The message of a number, as far as the user may have it.
-    fn last(&self, who: &Identity, stream: &str, seq: Seq) -> Option<Value> {
-        let mut entries = self.journal.history(stream, seq, 1).ok()?;
-        let ReadEntry { published, .. } = entries.pop().filter(|e| e.published.seq == seq)?;
-        let topic = &published.message.topic;
-        let may = self.rules.may_receive(topic, who, &*self.members);
-        may.is_allowed().then(|| last_json(&published))
+    fn last(&self, who: &Identity, place: Place, seq: Seq) -> Option<Value> {
+        let query = Query {
+            place,
+            which: Which::After(Seq(seq.0.checked_sub(1)?)),
+            limit: 1,
+        };
+        let page = self.history.page(who, &query).ok()?;
+        let mut page = self.history.json(&page);
+        let last = page.get_mut("messages")?.get_mut(0)?;
+        Some(last.take())
     }
 
     fn tails(&self) -> MutexGuard<'_, Tails> {

@@ -10,4 +10,5 @@ mod handshake;
 mod peer;
 mod restart;
 mod rooms;
+mod unread;
 mod websocket;

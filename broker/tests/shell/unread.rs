@@ -71,7 +71,11 @@ async fn make_room(stream: DuplexStream) {
             let role = if n == 0 { "owner" } else { "member" };
             let member = format!(r#"{{"role":"{role}","since":1000}}"#);
             let packet_id = u16::try_from(n % 60_000 + 2).expect("an identifier");
-            bytes.extend(retained(&format!("room/big/member/u{n}"), &member, packet_id));
+            bytes.extend(retained(
+                &format!("room/big/member/u{n}"),
+                &member,
+                packet_id,
+            ));
             if bytes.len() > 16 * 1024 {
                 writer.write_all(&bytes).await.expect("the broker reads");
                 bytes.clear();
@@ -119,7 +123,11 @@ fn unread(broker: &TestBroker, user: &str, request: &Value) -> Value {
     let mut peer = join(broker, user, &format!("{user}-asks"));
     peer.subscribe(&format!("user/{user}/reply"), QoS::AtMostOnce);
     let topic = format!("user/{user}/request/unread");
-    peer.send(&publish_bytes(&topic, request.to_string().as_bytes(), Some(1)));
+    peer.send(&publish_bytes(
+        &topic,
+        request.to_string().as_bytes(),
+        Some(1),
+    ));
     loop {
         let answer = peer.packet(|packet| match packet {
             Packet::Publish(publish) => {
@@ -169,14 +177,23 @@ fn in_a_room_of_100000_members_a_message_is_one_entry_and_everyone_has_a_count()
     let broker = TestBroker::start_in(folder, managed);
     let mut one = join(&broker, "u1", "one");
     let mut two = join(&broker, "u2", "two");
-    say(&mut one, (0..900).map(|n| ("chat/big/u1".into(), n.to_string())));
+    say(
+        &mut one,
+        (0..900).map(|n| ("chat/big/u1".into(), n.to_string())),
+    );
     let text = |n: u64| match n {
         0..10 => format!("{n}: @u77, look"),
         _ => n.to_string(),
     };
-    say(&mut two, (0..MESSAGES - 900).map(|n| ("chat/big/u2".into(), text(n))));
+    say(
+        &mut two,
+        (0..MESSAGES - 900).map(|n| ("chat/big/u2".into(), text(n))),
+    );
     let mut nine = join(&broker, "u9", "nine");
-    say(&mut nine, [("read/big/u9".into(), "600".into())].into_iter());
+    say(
+        &mut nine,
+        [("read/big/u9".into(), "600".into())].into_iter(),
+    );
     eprintln!("{MESSAGES} messages after {:?}", begun.elapsed());
 
     for (user, read, expected, mentions) in [
@@ -191,8 +208,18 @@ fn in_a_room_of_100000_members_a_message_is_one_entry_and_everyone_has_a_count()
         let answer = unread(&broker, user, &json!({}));
         let room = &answer["rooms"][0];
         assert_eq!(room["room"], "big", "{answer}");
-        let found = (&room["head"], &room["read"], &room["unread"], &room["mentions"]);
-        let wanted = (&json!(MESSAGES), &json!(read), &json!(expected), &json!(mentions));
+        let found = (
+            &room["head"],
+            &room["read"],
+            &room["unread"],
+            &room["mentions"],
+        );
+        let wanted = (
+            &json!(MESSAGES),
+            &json!(read),
+            &json!(expected),
+            &json!(mentions),
+        );
         assert_eq!(found, wanted, "{user}: {answer}");
         assert_eq!(room["last"]["from"], "u2", "{answer}");
     }
@@ -201,7 +228,10 @@ fn in_a_room_of_100000_members_a_message_is_one_entry_and_everyone_has_a_count()
 
     let (after, _folder) = entries(broker);
     let added = after - before;
-    eprintln!("{added} entries for {MESSAGES} messages, after {:?}", begun.elapsed());
+    eprintln!(
+        "{added} entries for {MESSAGES} messages, after {:?}",
+        begun.elapsed()
+    );
     // A marker, and the presence of those who were connected.
     assert!((MESSAGES..MESSAGES + 50).contains(&added), "{added}");
 }

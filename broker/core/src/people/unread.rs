@@ -118,7 +118,11 @@ impl Tail {
             self.entries.pop_front();
             self.first += 1;
         }
-        while self.mentions.front().is_some_and(|(seq, _)| *seq < self.first) {
+        while self
+            .mentions
+            .front()
+            .is_some_and(|(seq, _)| *seq < self.first)
+        {
             self.mentions.pop_front();
         }
     }
@@ -141,7 +145,8 @@ impl Tail {
         let skipped = usize::try_from(from - self.first).unwrap_or(usize::MAX);
         let messages = self.entries.iter().skip(skipped);
         let mine = self.mentions.iter().filter(|(_, name)| *name == me);
-        let mentions = mine.filter(|(seq, _)| *seq >= from && self.entry(*seq).is_some_and(concerns));
+        let mentions =
+            mine.filter(|(seq, _)| *seq >= from && self.entry(*seq).is_some_and(concerns));
         Unread {
             messages: messages.filter(|entry| concerns(entry)).count() as u64,
             mentions: mentions.count() as u64,
@@ -212,15 +217,31 @@ mod tests {
         let mut tail = Tail::starting(Seq(1));
         say(&mut tail, 1, "chat/lobby/alice", "hello @bob", 1_000);
         say(&mut tail, 2, "chat/lobby/bob", "hi", 2_000);
-        say(&mut tail, 3, "chat/lobby/carol/reply/2", "@bob @alice", 3_000);
-        say(&mut tail, 4, "chat/lobby/alice/edit/1", "hello @carol", 4_000);
+        say(
+            &mut tail,
+            3,
+            "chat/lobby/carol/reply/2",
+            "@bob @alice",
+            3_000,
+        );
+        say(
+            &mut tail,
+            4,
+            "chat/lobby/alice/edit/1",
+            "hello @carol",
+            4_000,
+        );
         say(&mut tail, 5, "chat/lobby/bob/react/3", "+", 5_000);
         assert_eq!(unread(&tail, "bob", 0, 0), (2, 2, false));
         assert_eq!(unread(&tail, "bob", 1, 0), (1, 1, false));
         assert_eq!(unread(&tail, "bob", 3, 0), (0, 0, false));
         assert_eq!(unread(&tail, "alice", 0, 0), (2, 1, false));
         assert_eq!(unread(&tail, "dave", 0, 0), (3, 0, false));
-        assert_eq!(unread(&tail, "dave", 0, 2_500), (2, 0, false), "a second is one");
+        assert_eq!(
+            unread(&tail, "dave", 0, 2_500),
+            (2, 0, false),
+            "a second is one"
+        );
         assert_eq!(unread(&tail, "dave", 99, 0), (0, 0, false));
         assert_eq!(tail.last_message(), Some(Seq(3)));
         say(&mut tail, 6, "chat/lobby/carol/recall/3", "", 6_000);
