@@ -139,7 +139,7 @@ fn fields_of_settings() -> usize {
         log: _,
         sys: _,
     } = Settings::default();
-    14
+    16
 }
 
 #[test]
