@@ -30,9 +30,12 @@ const online = () => page.locator('[data-testid=state][data-state=online]').wait
 const steps = {
   async join({ name, room }) {
     await page.getByTestId('name').fill(name)
-    await page.getByTestId('room').fill(room)
-    await page.getByTestId('join').click()
+    await page.getByTestId('enter').click()
     await online()
+    await page.getByTestId('new').first().click()
+    await page.getByTestId('room-name').fill(room)
+    await page.getByTestId('create').click()
+    await page.getByTestId('pane').waitFor()
   },
   async send({ text }) {
     await page.getByTestId('compose').fill(text)
@@ -62,7 +65,7 @@ const steps = {
 let failed = false
 try {
   await page.goto(process.argv[2])
-  await page.getByTestId('join').waitFor()
+  await page.getByTestId('enter').waitFor()
   console.log(JSON.stringify({ done: 'open' }))
   for await (const line of createInterface({ input: process.stdin })) {
     const step = JSON.parse(line)

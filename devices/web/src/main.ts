@@ -1,5 +1,9 @@
 import { createApp } from 'vue'
 import App from './App.vue'
-import './style.css'
+import './theme'
+import './style/base.css'
+import './style/chat.css'
+import './style/messages.css'
+import './style/people.css'
 
 createApp(App).mount('#app')

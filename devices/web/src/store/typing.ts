@@ -47,12 +47,3 @@ export class TypingOthers {
     return this.until.size === 0 ? null : Math.min(...this.until.values())
   }
 }
-
-/** A sentence for people, empty if nobody types. */
-export function typingSentence(names: string[]): string {
-  const [a, b, ...more] = names
-  if (a === undefined) return ''
-  if (b === undefined) return `${a} is typing…`
-  if (more.length === 0) return `${a} and ${b} are typing…`
-  return `${a}, ${b} and ${more.length} more are typing…`
-}

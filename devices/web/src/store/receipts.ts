@@ -1,0 +1,98 @@
+// How far everyone has read, and what is unread for this person.
+//
+// Unread is derived: the broker's count at a number of the talk, and the messages that came after
+// that number. A read marker only grows.
+
+import type { TalkKey } from '../wire/topics'
+
+/** What is unread in one talk. */
+export interface Unread {
+  messages: number
+  mentions: number
+}
+
+interface Counted {
+  /** The counts are right up to this number of the talk. */
+  upTo: number
+  unread: Unread
+}
+
+const NONE: Unread = { messages: 0, mentions: 0 }
+
+export class Receipts {
+  private readonly reads = new Map<TalkKey, Map<string, number>>()
+  private readonly deliveries = new Map<TalkKey, number>()
+  private readonly counts = new Map<TalkKey, Counted>()
+
+  constructor(private readonly me: string) {}
+
+  /** `user` has read the talk up to `seq`; true if that is news. */
+  read(talk: TalkKey, user: string, seq: number): boolean {
+    const users = this.reads.get(talk) ?? new Map<string, number>()
+    this.reads.set(talk, users)
+    if (seq <= (users.get(user) ?? 0)) return false
+    users.set(user, seq)
+    return true
+  }
+
+  readUpTo(talk: TalkKey, user = this.me): number {
+    return this.reads.get(talk)?.get(user) ?? 0
+  }
+
+  /** Others who have read at least up to `seq`, by name. */
+  readers(talk: TalkKey, seq: number): string[] {
+    return [...(this.reads.get(talk) ?? [])]
+      .filter(([user, upTo]) => user !== this.me && upTo >= seq)
+      .map(([user]) => user)
+      .sort((a, b) => a.localeCompare(b))
+  }
+
+  /** A device of the other one has the talk up to `seq`. */
+  delivered(talk: TalkKey, seq: number): void {
+    this.deliveries.set(talk, Math.max(seq, this.deliveries.get(talk) ?? 0))
+  }
+
+  wasDelivered(talk: TalkKey, seq: number): boolean {
+    return (this.deliveries.get(talk) ?? 0) >= seq
+  }
+
+  unread(talk: TalkKey): Unread {
+    return this.counts.get(talk)?.unread ?? NONE
+  }
+
+  /** The broker's count, at number `upTo` of the talk. */
+  counted(talk: TalkKey, upTo: number, unread: Unread): void {
+    if (upTo >= (this.counts.get(talk)?.upTo ?? 0)) this.counts.set(talk, { upTo, unread })
+  }
+
+  /** A message of somebody else came; history that comes again is not counted again. */
+  arrived(talk: TalkKey, seq: number, mentionsMe: boolean): void {
+    const { upTo, unread } = this.counts.get(talk) ?? { upTo: 0, unread: NONE }
+    if (seq <= upTo || seq <= this.readUpTo(talk)) return
+    this.counts.set(talk, {
+      upTo: seq,
+      unread: { messages: unread.messages + 1, mentions: unread.mentions + (mentionsMe ? 1 : 0) },
+    })
+  }
+
+  /** This person has read up to `seq`, after which there is `rest`. */
+  caughtUp(talk: TalkKey, seq: number, rest: Unread): void {
+    const upTo = Math.max(seq, this.counts.get(talk)?.upTo ?? 0)
+    this.counts.set(talk, { upTo, unread: rest })
+  }
+
+  forget(talk: TalkKey): void {
+    this.reads.delete(talk)
+    this.counts.delete(talk)
+  }
+}
+
+/** True if a text addresses `user`: `@user`, not within a longer name. */
+export function mentions(text: string, user: string): boolean {
+  for (let at = text.indexOf(`@${user}`); at >= 0; at = text.indexOf(`@${user}`, at + 1)) {
+    const next = text.slice(at + 1 + user.length).match(/^[\p{L}\p{N}_]/u)
+    const before = at > 0 && /\w/.test(text[at - 1] ?? '')
+    if (!next && !before) return true
+  }
+  return false
+}
