@@ -304,7 +304,7 @@ export class Client {
     this.others.get(place.talk)?.spoke(place.from)
     if (isNews) {
       const text = arrival.text ?? ''
-      if (arrival.seq !== null) this.receipts.arrived(place.talk, arrival.seq, mentions(text, this.me))
+      if (arrival.seq !== null) this.receipts.arrived(place.talk, arrival.seq, arrival.mentions.includes(this.me) || mentions(text, this.me))
       if (place.talk === this.view.open) this.options.heard(place.talk, place.from, text)
       this.deliveredLater(place.talk, arrival.seq)
       if (place.talk.startsWith('dm/') || this.view.managed === false) this.places.returned(place.talk)

@@ -21,6 +21,9 @@ interface Query {
 
 export interface Page {
   messages: { arrival: Arrival; shape: Shape }[]
+  /** The range of numbers that was looked at; what is not in `messages` is not to be seen. */
+  from: number
+  to: number
   /** The highest number of the talk. */
   head: number
   /** The lowest number that there still is. */
@@ -65,7 +68,7 @@ export class History {
     const before = talk.timeline.lowest
     if (talk.timeline.reachedStart) return Promise.resolve()
     if (before === null) return this.latest(talk)
-    return this.once(talk, async () => this.take(talk, await this.page(talk, { before, limit: PAGE }), before))
+    return this.once(talk, async () => this.take(talk, await this.page(talk, { before, limit: PAGE })))
   }
 
   /** The messages around one, back from the first in memory, so that no hole is left. */
@@ -83,7 +86,7 @@ export class History {
     if (!hole || this.busy.has(talk.key)) return false
     await this.once(talk, async () => {
       const page = await this.page(talk, { before: hole.to + 1, limit: PAGE })
-      this.take(talk, page, hole.to + 1)
+      this.take(talk, page)
     })
     return true
   }
@@ -108,20 +111,14 @@ export class History {
     return pageFromJson(await this.ask('history', { ...where, ...query }))
   }
 
-  /** Takes up a page that ends before number `before`, or at the head. */
-  private take(talk: Talk, page: Page, before = page.head + 1): void {
-    let lowest = before
+  private take(talk: Talk, page: Page): void {
     for (const { arrival, shape } of page.messages) {
       const place = placeOf(arrival.topic, this.me)
-      if (place?.what !== 'entry' || arrival.seq === null) continue
-      lowest = Math.min(lowest, arrival.seq)
-      this.talks.arrived({ ...place, talk: talk.key }, arrival, { shape, upTo: page.head })
+      if (place?.what === 'entry') this.talks.arrived({ ...place, talk: talk.key }, arrival, { shape, upTo: page.head })
     }
-    // Changes are entries too: a page has all numbers from its lowest message on, and of those that
-    // are below it nothing is known.
-    const isStart = page.messages.length === 0 || lowest <= page.first
-    talk.timeline.cover(isStart ? Math.min(page.first, before) : lowest, before - 1)
-    talk.timeline.reachedStart = (talk.timeline.lowest ?? 1) <= page.first
+    talk.timeline.cover(page.from, page.to)
+    // What retention took is not missing, and there is nothing before it.
+    talk.timeline.startsAt(page.first)
   }
 }
 
@@ -133,6 +130,8 @@ export function pageFromJson(json: Record<string, unknown>): Page {
       const arrival = arrivalFromJson(message)
       return arrival ? [{ arrival, shape: shapeFromJson(message as Record<string, unknown>, arrival) }] : []
     }),
+    from: whole(json['from']) ?? 1,
+    to: whole(json['to']) ?? 0,
     head: whole(json['head']) ?? 0,
     first: whole(json['first']) ?? 1,
   }

@@ -4,10 +4,11 @@
 import type { Stamp } from '../wire/arrival'
 import { entryTopic } from '../wire/topics'
 import type { Outbox, Parcel } from '../store/outbox'
-import { Refused } from '../transport/transport'
+import { mentionedIn } from '../text/segments'
+import { Refused, type How } from '../transport/transport'
 
 export interface SenderPort {
-  publish(topic: string, text: string, options: { cid: string }): Promise<Stamp>
+  publish(topic: string, text: string, options: How): Promise<Stamp>
   sent(parcel: Parcel, stamp: Stamp): void
   refused(parcel: Parcel, why: string): void
 }
@@ -36,7 +37,7 @@ export class Sender {
   private async sendOne(parcel: Parcel): Promise<void> {
     const { cid, talk, kind, target, text } = parcel
     try {
-      const stamp = await this.port.publish(entryTopic(talk, this.me, kind, target), text, { cid })
+      const stamp = await this.port.publish(entryTopic(talk, this.me, kind, target), text, { cid, mentions: mentionedIn(text) })
       this.outbox.done(cid)
       this.port.sent(parcel, stamp)
       this.send()

@@ -23,7 +23,7 @@ export class People {
     const json = objectIn(payload)
     const state = (['online', 'away', 'offline'] as const).find((word) => word === json?.['state'])
     if (!json || !state) return
-    const lastSeen = whole(json['last_seen']) ?? whole(json['since'])
+    const lastSeen = whole(json['last_seen'])
     this.people.set(user, { state, lastSeen, devices: whole(json['devices']) ?? 0 })
     if (this.people.size > MAX_PEOPLE) this.people.delete([...this.people.keys()][0] ?? '')
   }

@@ -149,7 +149,7 @@ describe('Outbox', () => {
 
 describe('Talks', () => {
   const arrival = (seq: number, text = `text ${seq}`) => ({
-    ...{ topic: '', from: null, text, size: 1, cid: null, cursor: null, retained: false, seq, id: null, ts: seq },
+    ...{ topic: '', from: null, text, size: 1, cid: null, mentions: [], cursor: null, retained: false, seq, id: null, ts: seq },
   })
   const place = (kind: 'message' | 'edit' | 'recall' = 'message', target: number | null = null) => ({ talk: 'chat/a' as const, from: 'bob', kind, target })
 

@@ -174,6 +174,13 @@ export class Timeline {
     this.known.add(from, to)
   }
 
+  /** The lowest number that there still is; `head + 1` if there is none. */
+  startsAt(first: number): void {
+    const lowest = this.lowest
+    if (lowest !== null && lowest < first) this.known.dropBelow(Math.min(first, this.head))
+    this.reachedStart = (this.lowest ?? first) <= first
+  }
+
   /** Forgets the oldest entries beyond `limit`. */
   trim(limit: number): void {
     const surplus = this.list.length - limit

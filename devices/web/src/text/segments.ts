@@ -8,6 +8,8 @@ export type Segment =
 
 /** Pieces of one message; the rest is plain text. */
 const MAX_PIECES = 200
+/** Users that one message speaks of. */
+const MAX_MENTIONS = 20
 const CANDIDATES = /https?:\/\/[^\s<>"'`]+|(?<!\w)@[\p{L}\p{N}_.-]+/giu
 
 export function segmentsOf(text: string): Segment[] {
@@ -23,6 +25,12 @@ export function segmentsOf(text: string): Segment[] {
   }
   if (end < text.length) segments.push({ kind: 'text', text: text.slice(end) })
   return segments
+}
+
+/** The names that a text mentions, each once. */
+export function mentionedIn(text: string): string[] {
+  const names = segmentsOf(text).flatMap((segment) => (segment.kind === 'mention' ? [segment.user] : []))
+  return [...new Set(names)].slice(0, MAX_MENTIONS)
 }
 
 function mention(word: string): Segment | null {

@@ -6,7 +6,7 @@ import { shallowReactive } from 'vue'
 import { later } from '../wire/cursor'
 import type { Arrival, Stamp } from '../wire/arrival'
 import { PathChoice } from './choice'
-import { Lost, type Credentials, type Open, type Options, type Path, type Transport } from './transport'
+import { Lost, type Credentials, type How, type Open, type Options, type Path, type Transport } from './transport'
 
 export interface LineView {
   state: 'connecting' | 'online' | 'offline'
@@ -70,7 +70,7 @@ export class Line {
     this.next = this.current = null
   }
 
-  publish(topic: string, text: string, options: { retain?: boolean; cid?: string }): Promise<Stamp> {
+  publish(topic: string, text: string, options: How): Promise<Stamp> {
     return this.current?.publish(topic, text, options) ?? Promise.reject(new Lost('offline'))
   }
 

@@ -39,10 +39,19 @@ export interface Listener {
   lost(why: string, denied: boolean): void
 }
 
+/** What is said with a message. */
+export interface How {
+  retain?: boolean
+  /** Its sender's own number, by which a repetition is recognised. */
+  cid?: string
+  /** Users it speaks of. */
+  mentions?: readonly string[]
+}
+
 export interface Transport {
   readonly path: Path
   /** Publishes; resolves when it is stored. @throws {Refused} for good, {Lost} for now. */
-  publish(topic: string, text: string, options: { retain?: boolean; cid?: string }): Promise<Stamp>
+  publish(topic: string, text: string, options: How): Promise<Stamp>
   /** Publishes what nobody misses if it is lost. */
   whisper(topic: string, text: string): void
   /** Asks one of the broker's services. @throws {Refused} for good, {Lost} for now. */

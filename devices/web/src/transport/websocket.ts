@@ -2,9 +2,9 @@
 // the memory: a new connection reads on from the cursors.
 
 import type { IClientPublishOptions, IPublishPacket, MqttClient } from 'mqtt'
-import { objectIn, property, stampOf, textOf, type Arrival, type Stamp, type UserProperties } from '../wire/arrival'
+import { allOf, objectIn, property, stampOf, textOf, type Arrival, type Stamp, type UserProperties } from '../wire/arrival'
 import { newTabClientId, randomId, tabClientId } from '../store/ids'
-import { ANSWER_WITHIN, KEPT, Lost, Refused, sentence, withinTime, type Listener, type Options, type Transport } from './transport'
+import { ANSWER_WITHIN, KEPT, Lost, Refused, sentence, withinTime, type How, type Listener, type Options, type Transport } from './transport'
 
 /** Time for a connection to come about, in ms: then another path is tried. */
 const CONNECT_TIMEOUT = 8000
@@ -14,8 +14,11 @@ const KEEP_ALIVE = 60
 const SESSION_TAKEN_OVER = 0x8e
 /** CONNACK and DISCONNECT reasons after which the same credentials are of no use. */
 const DENIED = new Set([0x86, 0x87, 0x8a, 0x8c, 0xa0])
+/** PUBACK reason: nobody has a subscription for it; of a request: nobody answers such. */
+const NOBODY_LISTENS = 0x10
+
 interface Waiting {
-  resolve(stamp: Stamp): void
+  resolve(stored: { stamp: Stamp; reason: number }): void
   reject(error: Error): void
 }
 
@@ -54,9 +57,15 @@ class WebSocketTransport implements Transport {
     void this.connect()
   }
 
-  publish(topic: string, text: string, { retain = false, cid }: { retain?: boolean; cid?: string }): Promise<Stamp> {
-    const userProperties: Record<string, string> = cid === undefined ? {} : { cid }
-    return this.send(topic, text, { retain, properties: { payloadFormatIndicator: true, userProperties } })
+  async publish(topic: string, text: string, { retain = false, cid, mentions = [] }: How): Promise<Stamp> {
+    const userProperties: Record<string, string | string[]> = {}
+    if (cid !== undefined) userProperties['cid'] = cid
+    if (mentions.length > 0) userProperties['mention'] = [...mentions]
+    // The library does not send a packet whose User Properties are there and empty.
+    const isSaid = Object.keys(userProperties).length > 0
+    const properties = { payloadFormatIndicator: true, ...(isSaid ? { userProperties } : {}) }
+    const { stamp } = await withinTime(this.send(topic, text, { retain, properties }), ANSWER_WITHIN)
+    return stamp
   }
 
   whisper(topic: string, text: string): void {
@@ -69,7 +78,11 @@ class WebSocketTransport implements Transport {
     const answered = new Promise<Record<string, unknown>>((resolve) => this.unanswered.set(id, resolve))
     try {
       const sent = this.send(`user/${user}/request/${method}`, JSON.stringify({ id, ...fields }), {})
-      const answer = await withinTime(Promise.race([answered, sent.then(() => answered)]), ANSWER_WITHIN)
+      const heard = sent.then(({ reason }) => {
+        if (reason === NOBODY_LISTENS) throw new Refused('unknown_method', 'nobody answers this here')
+        return answered
+      })
+      const answer = await withinTime(Promise.race([answered, heard]), ANSWER_WITHIN)
       if (answer['ok'] === true) return answer
       const { code, text } = (answer['error'] ?? {}) as Record<string, unknown>
       throw new Refused(String(code ?? 'refused'), String(text ?? ''))
@@ -181,7 +194,7 @@ class WebSocketTransport implements Transport {
     this.listener.arrived(arrival)
   }
 
-  private send(topic: string, text: string, options: IClientPublishOptions): Promise<Stamp> {
+  private send(topic: string, text: string, options: IClientPublishOptions): Promise<{ stamp: Stamp; reason: number }> {
     const client = this.client
     if (this.isOver || !client?.connected) return Promise.reject(new Lost('not connected'))
     return new Promise((resolve, reject) => {
@@ -198,7 +211,7 @@ class WebSocketTransport implements Transport {
     if (!waiting) return
     this.unacknowledged.delete(messageId ?? 0)
     if (reasonCode < 0x80) {
-      waiting.resolve(stampOf(properties?.userProperties))
+      waiting.resolve({ stamp: stampOf(properties?.userProperties), reason: reasonCode })
       return
     }
     const text = properties?.reasonString ?? `0x${reasonCode.toString(16)}`
@@ -229,5 +242,6 @@ function arrivalOf({ topic, payload, retain, properties }: IPublishPacket): Arri
   return {
     ...{ topic, text: textOf(bytes), size: bytes.length, retained: retain === true },
     ...{ ...stampOf(user), from: property(user, 'from'), cid: property(user, 'cid'), cursor: property(user, 'cursor') },
+    mentions: allOf(user, 'mention'),
   }
 }

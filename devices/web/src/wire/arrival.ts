@@ -20,6 +20,8 @@ export interface Arrival extends Stamp {
   /** Bytes of the payload. */
   size: number
   cid: string | null
+  /** Users it speaks of, as its sender says. */
+  mentions: readonly string[]
   /** Position after it, for what is kept. */
   cursor: string | null
   /** A retained message that was there before. */
@@ -33,6 +35,12 @@ export type UserProperties = Record<string, string | string[]> | undefined
 export function property(properties: UserProperties, name: string): string | null {
   const value = properties?.[name]
   return (Array.isArray(value) ? value.at(-1) : value) ?? null
+}
+
+/** All values of a user property. */
+export function allOf(properties: UserProperties, name: string): readonly string[] {
+  const value = properties?.[name] ?? []
+  return Array.isArray(value) ? value : [value]
 }
 
 /** What the broker says in user properties. */
@@ -71,6 +79,7 @@ export function arrivalFromJson(value: unknown): Arrival | null {
     id: string('id'),
     ts: whole(json['ts']),
     cid: string('cid'),
+    mentions: Array.isArray(json['mentions']) ? json['mentions'].filter((name): name is string => typeof name === 'string') : [],
     cursor: string('cursor'),
     retained: json['retain'] === true || json['retained'] === true,
   }
