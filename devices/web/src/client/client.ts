@@ -3,7 +3,7 @@
 
 import { shallowReactive } from 'vue'
 import { objectIn, whole, type Arrival } from '../wire/arrival'
-import { deliveredTopic, entryTopic, peerOf, placeOf, readTopic, roomOf, roomTalk, typingTopic, type EntryKind, type TalkKey } from '../wire/topics'
+import { deliveredTopic, entryTopic, peerOf, placeOf, readTopic, roomOf, typingTopic, type EntryKind, type TalkKey } from '../wire/topics'
 import { randomId } from '../store/ids'
 import { Outbox } from '../store/outbox'
 import { People } from '../store/presence'
@@ -15,6 +15,7 @@ import { Line, type LineView } from '../transport/line'
 import type { PathChoice } from '../transport/choice'
 import { Refused, sentence, type Credentials, type Open, type Path } from '../transport/transport'
 import { History } from './history'
+import { overviewFromJson } from './overview'
 import { Places } from './places'
 import { Sender } from './sender'
 
@@ -221,6 +222,16 @@ export class Client {
     }
   }
 
+  /** Changes what others see of this person's presence, or asks for it; null if nobody knows. */
+  async presence(change: { state?: string; visible_to?: string }): Promise<Record<string, unknown> | null> {
+    try {
+      return await this.line.ask('presence', change)
+    } catch (error) {
+      if (Object.keys(change).length > 0) this.options.notice(sentence(error))
+      return null
+    }
+  }
+
   /** People whose presence is of interest now, to one part of the page. */
   watch(part: 'list' | 'panel', users: readonly string[]): void {
     this.watched.set(part, users)
@@ -234,7 +245,7 @@ export class Client {
     this.history.wake()
     this.sender.send()
     await this.findOutAboutRooms()
-    await this.countUnread()
+    await this.overview()
     const open = this.view.open
     if (open) await this.open(open)
     this.mendHoles()
@@ -249,18 +260,20 @@ export class Client {
     }
   }
 
-  /** What is unread, as the broker counts it, where it does. */
-  private async countUnread(): Promise<void> {
+  /** What is unread and what was said last, as the broker has it; without it, counting begins here. */
+  private async overview(): Promise<void> {
     try {
-      const answer = await this.line.ask('unread', {})
-      const rooms = Array.isArray(answer['rooms']) ? (answer['rooms'] as Record<string, unknown>[]) : []
-      for (const room of rooms) {
-        if (typeof room['room'] !== 'string') continue
-        const key = roomTalk(room['room'])
-        const [head, read] = [whole(room['head']) ?? 0, whole(room['read']) ?? 0]
-        this.talks.get(key)
+      const { rooms, direct } = overviewFromJson(await this.line.ask('unread', {}))
+      for (const { key, head, read, unread, last } of [...rooms, ...direct]) {
+        if (last && this.talks.get(key).preview === null) this.talks.remember(key, last)
         this.receipts.read(key, this.me, read)
-        this.receipts.counted(key, head, { messages: whole(room['unread']) ?? 0, mentions: whole(room['mentions']) ?? 0 })
+        this.receipts.counted(key, head, unread)
+        if (!this.view.managed && last && !this.places.hasLeft(key)) this.places.visit(key)
+      }
+      for (const { key, delivered, readByPeer } of direct) {
+        this.receipts.delivered(key, delivered)
+        this.receipts.read(key, key.slice(3), readByPeer)
+        this.places.returned(key)
       }
       this.show('talks')
     } catch {

@@ -88,6 +88,11 @@ export class Talks {
     return isMessage && place.from !== this.me && (seq === null || seq > before)
   }
 
+  /** The last message of a talk that is not in memory. */
+  remember(key: TalkKey, preview: Preview): void {
+    this.get(key).preview = preview
+  }
+
   forget(key: TalkKey): void {
     this.talks.delete(key)
   }

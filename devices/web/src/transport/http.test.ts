@@ -30,14 +30,14 @@ describe('what is published over HTTP', () => {
 
 describe('what is asked over HTTP', () => {
   it('is the request of that method', () => {
-    expect(asking('history', { room: 'a', before: 7, limit: 60 })).toEqual({ method: 'GET', path: '/v1/rooms/a/messages?before=7&limit=60' })
-    expect(asking('history', { with: 'b/c' })?.path).toBe('/v1/dm/b%2Fc/messages')
-    expect(asking('mute', { room: 'a', user: 'bob', seconds: 60 })).toEqual({ method: 'PUT', path: '/v1/rooms/a/mutes/bob', body: { seconds: 60 } })
-    expect(asking('ban', { room: 'a', user: 'bob' })?.body).toEqual({})
-    expect(asking('unban', { room: 'a', user: 'bob' })).toEqual({ method: 'DELETE', path: '/v1/rooms/a/bans/bob' })
-    expect(asking('list', { public: true })?.path).toBe('/v1/rooms?public=true')
-    expect(asking('slow', { room: 'a', seconds: 5 })?.body).toEqual({ slow_s: 5 })
-    expect(asking('fly', {})).toBeNull()
+    expect(asking('history', { room: 'a', before: 7, limit: 60 }, 'me')).toEqual({ method: 'GET', path: '/v1/rooms/a/messages?before=7&limit=60' })
+    expect(asking('history', { with: 'b/c' }, 'me')?.path).toBe('/v1/dm/b%2Fc/messages')
+    expect(asking('mute', { room: 'a', user: 'bob', seconds: 60 }, 'me')).toEqual({ method: 'PUT', path: '/v1/rooms/a/mutes/bob', body: { seconds: 60 } })
+    expect(asking('ban', { room: 'a', user: 'bob' }, 'me')?.body).toEqual({})
+    expect(asking('unban', { room: 'a', user: 'bob' }, 'me')).toEqual({ method: 'DELETE', path: '/v1/rooms/a/bans/bob' })
+    expect(asking('list', { public: true }, 'me')?.path).toBe('/v1/rooms?public=true')
+    expect(asking('slow', { room: 'a', seconds: 5 }, 'me')?.body).toEqual({ slow_s: 5 })
+    expect(asking('fly', {}, 'me')).toBeNull()
   })
 
   it('fails for good only where the broker itself says so', () => {

@@ -40,7 +40,7 @@ export function publishing(topic: string, text: string, { cid, mentions = [] }: 
 }
 
 /** The request that asks a service for something; null where there is none. */
-export function asking(method: string, fields: Json): Call | null {
+export function asking(method: string, fields: Json, me: string): Call | null {
   const { room, user, seconds } = fields
   const here = `/v1/rooms/${part(room)}`
   const query = (names: readonly string[]) => {
@@ -53,6 +53,10 @@ export function asking(method: string, fields: Json): Call | null {
     case 'history': {
       const place = fields['with'] === undefined ? here : `/v1/dm/${part(fields['with'])}`
       return { method: 'GET', path: `${place}/messages${query(['before', 'after', 'around', 'limit'])}` }
+    }
+    case 'presence': {
+      const path = `/v1/users/${part(me)}/presence`
+      return Object.keys(fields).length === 0 ? { method: 'GET', path } : { method: 'PUT', path, body: fields }
     }
     case 'unread':
       return { method: 'GET', path: '/v1/unread' }
@@ -107,7 +111,7 @@ export class Rest {
 
   /** @throws {Refused} for good, {Lost} for now. */
   ask(method: string, fields: Json): Promise<Json> {
-    const call = asking(method, fields)
+    const call = asking(method, fields, this.credentials.user)
     return call ? this.call(call) : Promise.reject(new Refused('unknown_method', 'not over HTTP'))
   }
 
