@@ -31,6 +31,7 @@ await withBrowser(async (visit) => {
   })
   await step('scrolling back comes to its beginning, without a hole', async () => {
     let lowest = MANY + 1
+    let mark = MANY - 2500
     for (let i = 0; lowest > 1; i += 1) {
       assert.ok(i < 3000, `stuck at ${lowest}`)
       const numbers = await bob.page.evaluate(async () => {
@@ -43,6 +44,11 @@ await withBrowser(async (visit) => {
       assert.ok(numbers.length < 250, `${numbers.length} messages in the page`)
       assert.ok(numbers.at(-1) >= lowest - 1, 'the parts touch')
       lowest = Math.min(lowest, numbers[0])
+      // Progress, for who waits.
+      if (lowest <= mark) {
+        console.log(`back at ${mark}`)
+        mark -= 2500
+      }
     }
     await bob.at('beginning').waitFor()
   })

@@ -76,10 +76,12 @@ async fn list(
     Query(asked): Query<Listing>,
 ) -> Result<Response, Problem> {
     let limit = asked.limit.unwrap_or(MAX_LISTED);
-    let listed = match &api.rooms {
+    let mut listed = match &api.rooms {
         Some(rooms) => rooms.list(caller.user(), asked.public, &asked.after, limit),
         None => json!({ "rooms": [], "more": false }),
     };
+    // Where every name is an open room, an empty list does not mean that there are none.
+    listed["managed"] = api.rooms.is_some().into();
     Ok(reply::ok(&listed))
 }
 

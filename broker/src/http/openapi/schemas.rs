@@ -102,7 +102,11 @@ fn rooms() -> Value {
         "muted": flag(),
     }));
     json!({
-        "Rooms": answer(json!({ "rooms": { "type": "array", "items": listed }, "more": flag() })),
+        "Rooms": answer(json!({
+            "rooms": { "type": "array", "items": listed },
+            "more": flag(),
+            "managed": { "type": "boolean", "description": "False where every name is an open room" },
+        })),
         "Room": room,
         "NewRoom": request(&[], json!({
             "room": { "type": "string", "description": "The name in topics; not for direct rooms" },

@@ -244,17 +244,15 @@ export class Client {
     this.outbox.allBack()
     this.history.wake()
     this.sender.send()
-    await this.findOutAboutRooms()
-    await this.overview()
     const open = this.view.open
-    if (open) await this.open(open)
+    await Promise.all([this.findOutAboutRooms(), this.overview(), open ? this.open(open) : null])
     this.mendHoles()
   }
 
   private async findOutAboutRooms(): Promise<void> {
     try {
-      await this.line.ask('list', { limit: 1 })
-      this.view.managed = true
+      const { managed } = await this.line.ask('list', { limit: 1 })
+      this.view.managed = managed !== false
     } catch (error) {
       if (error instanceof Refused || this.view.managed === null) this.view.managed = false
     }

@@ -7,7 +7,7 @@ import type { Shape } from '../store/entry'
 import type { Talk, Talks } from '../store/talks'
 
 /** Entries asked for at once: some screens. */
-const PAGE = 60
+const PAGE = 100
 /** After a failure, in ms: what asks again and again by itself would be a burden. */
 const REST = 5000
 

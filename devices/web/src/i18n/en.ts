@@ -93,7 +93,6 @@ export const en = {
   recall: 'Withdraw',
   react: 'React',
   react_with: 'React with {emoji}',
-  reaction_of: '{emoji}: {who}',
   copy_text: 'Copy text',
   copied: 'Copied.',
   more_actions: 'More actions for the message of {who}',

@@ -90,7 +90,6 @@ export const zh: Words = {
   recall: '撤回',
   react: '回应',
   react_with: '用 {emoji} 回应',
-  reaction_of: '{emoji}：{who}',
   copy_text: '复制文字',
   copied: '已复制。',
   more_actions: '{who} 的消息的更多操作',
