@@ -58,22 +58,6 @@ fn two_people_do_everything_that_the_page_offers() {
 }
 
 #[test]
-fn the_page_falls_back_where_paths_are_blocked_and_loses_nothing() {
-    scenario(
-        "web_paths.mjs",
-        &TidingsProcess::start(),
-        &[
-            "WebSocket is the first choice",
-            "without it, events come as a stream",
-            "without that, the page asks again and again",
-            "without anything, what is written waits",
-            "what opens again is used again, the better first",
-            "nothing is missing, and nothing is there twice",
-        ],
-    );
-}
-
-#[test]
 fn a_room_of_ten_thousand_messages_is_as_light_as_any() {
     scenario(
         "web_many.mjs",

@@ -30,6 +30,8 @@ function saved(): Language | null {
 }
 
 export const language = ref<Language>(saved() ?? detect(globalThis.navigator?.languages ?? []))
+/** The language as the browser has it, with its country: it decides how times are written. */
+export const locale = computed(() => (globalThis.navigator?.languages ?? []).find((tag) => tag.toLowerCase().split('-')[0] === language.value) ?? language.value)
 const plurals = computed(() => new Intl.PluralRules(language.value))
 
 export function choose(code: Language): void {

@@ -1,15 +1,15 @@
 // Days and times in the person's language. Formats are made once per language: that is slow.
 
 import { computed } from 'vue'
-import { language, t } from '../i18n'
+import { locale, t } from '../i18n'
 
 const formats = computed(() => ({
-  day: new Intl.DateTimeFormat(language.value, { weekday: 'long', day: 'numeric', month: 'long' }),
-  shortDay: new Intl.DateTimeFormat(language.value, { day: 'numeric', month: 'numeric', year: '2-digit' }),
-  weekday: new Intl.DateTimeFormat(language.value, { weekday: 'short' }),
-  time: new Intl.DateTimeFormat(language.value, { hour: '2-digit', minute: '2-digit' }),
-  full: new Intl.DateTimeFormat(language.value, { dateStyle: 'full', timeStyle: 'medium' }),
-  list: new Intl.ListFormat(language.value, { type: 'conjunction' }),
+  day: new Intl.DateTimeFormat(locale.value, { weekday: 'long', day: 'numeric', month: 'long' }),
+  shortDay: new Intl.DateTimeFormat(locale.value, { day: 'numeric', month: 'numeric', year: '2-digit' }),
+  weekday: new Intl.DateTimeFormat(locale.value, { weekday: 'short' }),
+  time: new Intl.DateTimeFormat(locale.value, { hour: '2-digit', minute: '2-digit' }),
+  full: new Intl.DateTimeFormat(locale.value, { dateStyle: 'full', timeStyle: 'medium' }),
+  list: new Intl.ListFormat(locale.value, { type: 'conjunction' }),
 }))
 
 const DAY = 24 * 60 * 60 * 1000
