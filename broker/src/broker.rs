@@ -29,6 +29,7 @@ use crate::handshake::{Origin, Reception};
 use crate::history::{self, History};
 use crate::http;
 use crate::listener::{self, Bound, Kind};
+use crate::names::SharedNames;
 use crate::options::{Auth, BrokerOptions, OtherProofs};
 use crate::people::{self, Counts, People, Rights};
 use crate::readiness::{Readiness, State};
@@ -124,10 +125,13 @@ impl Broker {
         let counted: Arc<OnceLock<Arc<Counts>>> = Arc::default();
         let counts_commits = counted.clone();
         let commits = Arc::new(Commits::new());
+        let names = Arc::new(SharedNames::default());
+        let names_committed = names.clone();
         let (book_committed, book_failed) = (commits.clone(), commits.clone());
         let mut store = store.start(store::Sinks {
             committed: Box::new(move |batch| {
                 book_committed.committed(&batch);
+                names_committed.committed(&batch);
                 // Before the batch: what is in it is judged by the rooms as they are with it.
                 if let Some(changes) = room_commits.get().and_then(|rooms| rooms.committed(&batch))
                 {
@@ -177,6 +181,7 @@ impl Broker {
             state: store.state(),
             rules: rules.clone(),
             members,
+            names,
             append: store.append_sink(),
             people: people.clone(),
             mailboxes: mailboxes.clone(),

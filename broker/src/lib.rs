@@ -15,6 +15,7 @@ pub mod handshake;
 pub mod history;
 pub mod http;
 pub mod listener;
+mod names;
 mod options;
 mod people;
 mod readiness;

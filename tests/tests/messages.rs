@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tidings_core::codec::{Ack, Connect, Packet, Publish, PublishProperties, ReasonCode, Version};
 use tidings_core::message::QoS;
-use tidings_tests::{Endpoint, RawClient, TidingsOptions, TidingsProcess, clean};
+use tidings_tests::raw_client::publish_packet;
+use tidings_tests::{Endpoint, RawClient, TidingsOptions, TidingsProcess, clean, persistent};
 
 fn connect(endpoint: Endpoint, version: Version, user: &str, client_id: &str) -> RawClient {
     let connect = Connect {
@@ -249,6 +250,7 @@ fn what_retention_took_is_a_gap() {
         subscribe = "self(user)"
         [journal]
         segment_bytes = 1048576
+        batch_max_bytes = 262144
     "#;
     std::fs::write(rules.path(), rule).expect("a settings file");
     let broker = TidingsOptions::new()
@@ -276,4 +278,259 @@ fn what_retention_took_is_a_gap() {
     assert_eq!(seqs(&page), [first]);
     let page = ann.history(json!({ "room": "lobby", "after": first - 1, "limit": 2 }));
     assert_eq!(page["gap"], Value::Null);
+}
+
+#[test]
+fn what_is_sent_twice_is_stored_once_and_answered_alike() {
+    let mut broker = TidingsOptions::new().start();
+    let mut ann = Person::new(&broker, "ann");
+    let say = |person: &mut Person, payload: &str, cid: &str| {
+        person.publish("chat/lobby/ann", payload, &[("cid", cid)])
+    };
+    let first = say(&mut ann, "hello", "a1");
+    assert_eq!(seq_of(&first), 1);
+    let again = say(&mut ann, "hello", "a1");
+    assert_eq!(again.user, first.user);
+    let other = say(&mut ann, "other words", "a1");
+    assert_eq!(other.reason, ReasonCode::ImplementationSpecificError);
+    assert!(other.reason_string.is_some_and(|text| text.contains("cid")));
+    assert_eq!(seq_of(&say(&mut ann, "hello", "a2")), 2);
+
+    // Another connection, and another person with the same name for theirs.
+    let mut phone = connect(broker.tcp(), Version::V5, "ann", "ann-phone");
+    let packet_id = phone.new_packet_id();
+    phone.send(&Packet::Publish(Publish {
+        dup: true,
+        qos: QoS::ExactlyOnce,
+        retain: false,
+        topic: "chat/lobby/ann",
+        packet_id: Some(packet_id),
+        properties: PublishProperties {
+            user: vec![("cid", "a1")],
+            ..PublishProperties::default()
+        },
+        payload: b"hello",
+    }));
+    assert_eq!(phone.expect_pubrec(packet_id).user, first.user);
+    phone.send(&Packet::PubRel(Ack::new(packet_id, ReasonCode::Success)));
+    phone.expect_pubcomp(packet_id);
+    let mut bob = Person::new(&broker, "bob");
+    assert_eq!(
+        seq_of(&bob.publish("chat/lobby/bob", "hi", &[("cid", "a1")])),
+        3
+    );
+
+    broker.kill();
+    broker.restart();
+    let mut ann = Person::new(&broker, "ann");
+    assert_eq!(say(&mut ann, "hello", "a1").user, first.user);
+    let other = say(&mut ann, "other words", "a1");
+    assert_eq!(other.reason, ReasonCode::ImplementationSpecificError);
+    let page = ann.history(json!({ "room": "lobby" }));
+    assert_eq!(seqs(&page), [1, 2, 3]);
+    assert_eq!(page["messages"][0]["cid"], "a1");
+}
+
+#[test]
+fn sent_at_once_over_many_connections_it_is_stored_once() {
+    let broker = TidingsOptions::new().set("server.shards", 2).start();
+    let mut phones: Vec<RawClient> = (0..8)
+        .map(|n| connect(broker.tcp(), Version::V5, "ann", &format!("phone-{n}")))
+        .collect();
+    for round in 1..=5_u16 {
+        let cid = round.to_string();
+        for phone in &mut phones {
+            phone.send(&Packet::Publish(Publish {
+                dup: false,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                topic: "chat/lobby/ann",
+                packet_id: Some(round),
+                properties: PublishProperties {
+                    user: vec![("cid", &cid)],
+                    ..PublishProperties::default()
+                },
+                payload: cid.as_bytes(),
+            }));
+        }
+        for phone in &mut phones {
+            assert_eq!(seq_of(&phone.expect_puback(round)), u64::from(round));
+        }
+    }
+}
+
+#[test]
+fn only_the_author_edits_and_only_the_author_or_a_moderator_recalls() {
+    let broker = TidingsOptions::new()
+        .set("rooms.mode", "\"managed\"")
+        .start();
+    let mut ann = Person::new(&broker, "ann");
+    let mut bob = Person::new(&broker, "bob");
+    assert_eq!(ann.ask("create", &json!({ "room": "hall" }))["ok"], true);
+    assert_eq!(bob.ask("join", &json!({ "room": "hall" }))["ok"], true);
+    let of_ann = ann.say("hall", "mine");
+    let of_bob = bob.say("hall", "his");
+
+    let refused = |ack: &Ack| (ack.reason, ack.reason_string.clone().unwrap_or_default());
+    let not_yours = |seq: u64| {
+        (
+            ReasonCode::NotAuthorized,
+            format!("message {seq} is not yours"),
+        )
+    };
+    let nothing = |seq: u64| {
+        (
+            ReasonCode::TopicNameInvalid,
+            format!("there is no message {seq} here"),
+        )
+    };
+    let edit = bob.change("hall", "edit", of_ann, "stolen");
+    assert_eq!(refused(&edit), not_yours(of_ann));
+    // Not even the owner puts words into another's mouth.
+    let edit = ann.change("hall", "edit", of_bob, "stolen");
+    assert_eq!(refused(&edit), not_yours(of_bob));
+    let recall = bob.change("hall", "recall", of_ann, "");
+    assert_eq!(refused(&recall), not_yours(of_ann));
+    for how in ["edit", "recall", "react", "reply"] {
+        assert_eq!(
+            refused(&bob.change("hall", how, 99, "x")),
+            nothing(99),
+            "{how}"
+        );
+    }
+    let long = "x".repeat(65);
+    let react = bob.change("hall", "react", of_ann, &long);
+    assert_eq!(react.reason, ReasonCode::PayloadFormatInvalid);
+
+    let reaction = seq_of(&bob.change("hall", "react", of_ann, "🎉"));
+    let recall = bob.change("hall", "recall", reaction, "");
+    assert_eq!(recall.reason, ReasonCode::TopicNameInvalid);
+    seq_of(&bob.change("hall", "edit", of_bob, "his own"));
+    // A moderator withdraws what others wrote; then it is over for it.
+    seq_of(&ann.change("hall", "recall", of_bob, ""));
+    for how in ["edit", "recall", "react"] {
+        let ack = bob.change("hall", how, of_bob, "x");
+        assert_eq!(ack.reason, ReasonCode::ImplementationSpecificError, "{how}");
+    }
+    let page = ann.history(json!({ "room": "hall" }));
+    assert!(!page.to_string().contains("his own"), "{page}");
+}
+
+#[test]
+fn a_refused_edit_of_a_3_1_1_client_is_told_on_the_inbox() {
+    let broker = TidingsOptions::new().start();
+    let mut ann = Person::new(&broker, "ann");
+    ann.say("lobby", "mine");
+    let mut listener = connect(broker.tcp(), Version::V311, "bob", "bob-listens");
+    listener.subscribe("user/bob/inbox", QoS::AtLeastOnce);
+    let mut old = connect(broker.tcp(), Version::V311, "bob", "bob-writes");
+    old.send(&publish_packet(
+        "chat/lobby/bob/edit/1",
+        b"stolen",
+        QoS::AtLeastOnce,
+        1,
+    ));
+    let told: Value = serde_json::from_slice(&listener.receive().payload).expect("JSON");
+    assert_eq!(told["event"], "refused");
+    assert_eq!(told["topic"], "chat/lobby/bob/edit/1");
+    assert_eq!(told["text"], "message 1 is not yours");
+    old.expect_closed();
+}
+
+#[test]
+fn a_recalled_message_is_not_given_out_again_through_any_door() {
+    let mut broker = TidingsOptions::new().start();
+    // Away when it was said and when it was withdrawn.
+    let away = |broker: &TidingsProcess| {
+        let connect = Connect {
+            username: Some("bob"),
+            ..persistent(Version::V5, "bob-away")
+        };
+        RawClient::connect(broker.tcp(), &connect)
+    };
+    let mut bob = away(&broker);
+    bob.subscribe("chat/lobby/#", QoS::AtLeastOnce);
+    bob.disconnect();
+    let mut ann = Person::new(&broker, "ann");
+    ann.say("lobby", "before");
+    ann.say("lobby", "secret");
+    seq_of(&ann.change("lobby", "edit", 2, "secret too"));
+    seq_of(&ann.change("lobby", "recall", 2, ""));
+    ann.say("lobby", "after");
+
+    let expected = ["before", "", "", "", "after"];
+    let check = |client: &mut RawClient, what: &str| {
+        for (seq, payload) in (1..).zip(expected) {
+            let delivery = client.receive();
+            assert_eq!(delivery.text(), payload, "{what}");
+            assert_eq!(delivery.user_property("seq"), Some(&*seq.to_string()));
+            let recalled = delivery.user_property("recalled");
+            assert_eq!(recalled, (seq == 2 || seq == 3).then_some("ann"), "{what}");
+        }
+    };
+    let mut bob = away(&broker);
+    check(&mut bob, "offline session");
+    for (n, from) in ["last/50", "seq/1", "ts/0"].into_iter().enumerate() {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+            let id = format!("replay-{n}-{qos:?}");
+            let mut replay = connect(broker.tcp(), Version::V5, "eve", &id);
+            replay.subscribe(&format!("$replay/{from}/chat/lobby/#"), qos);
+            check(&mut replay, from);
+        }
+    }
+    broker.kill();
+    broker.restart();
+    let mut replay = connect(broker.tcp(), Version::V5, "eve", "replay-later");
+    replay.subscribe("$replay/last/50/chat/lobby/#", QoS::AtLeastOnce);
+    check(&mut replay, "after a crash");
+}
+
+#[test]
+fn who_is_mentioned_and_may_read_it_is_told() {
+    let broker = TidingsOptions::new()
+        .set("rooms.mode", "\"managed\"")
+        .start();
+    let mut ann = Person::new(&broker, "ann");
+    let mut bob = Person::new(&broker, "bob");
+    let mut eve = Person::new(&broker, "eve");
+    assert_eq!(
+        ann.ask("create", &json!({ "room": "den", "kind": "private" }))["ok"],
+        true
+    );
+    assert_eq!(
+        ann.ask("invite", &json!({ "room": "den", "user": "bob" }))["ok"],
+        true
+    );
+    assert_eq!(bob.ask("join", &json!({ "room": "den" }))["ok"], true);
+    let mut inboxes = Vec::new();
+    for name in ["ann", "bob", "eve"] {
+        let mut inbox = connect(broker.tcp(), Version::V5, name, &format!("{name}-inbox"));
+        inbox.subscribe(&format!("user/{name}/inbox"), QoS::AtLeastOnce);
+        inboxes.push(inbox);
+    }
+    let seq = ann.say("den", "hi @bob and @eve, says @ann");
+    let event = |inbox: &mut RawClient| -> Value {
+        serde_json::from_slice(&inbox.receive().payload).expect("JSON")
+    };
+    let expected = json!({ "event": "mentioned", "room": "den", "seq": seq, "from": "ann" });
+    assert_eq!(event(&mut inboxes[1]), expected);
+    let quiet = ann.publish(
+        "chat/den/ann",
+        "\u{1}\u{2}",
+        &[("mention", "bob"), ("mention", "eve")],
+    );
+    assert_eq!(event(&mut inboxes[1])["seq"], seq_of(&quiet));
+    let page = bob.history(json!({ "room": "den" }));
+    assert_eq!(
+        page["messages"][0]["mentions"],
+        json!(["bob", "eve", "ann"])
+    );
+    // What eve hears of next is something else, and ann hears nothing of herself.
+    assert_eq!(
+        ann.ask("invite", &json!({ "room": "den", "user": "eve" }))["ok"],
+        true
+    );
+    assert_eq!(event(&mut inboxes[2])["event"], "invited");
+    inboxes[0].expect_silence();
+    drop(eve.history(json!({ "with": "ann" })));
 }

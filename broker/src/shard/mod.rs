@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use tidings_core::journal::{Append, Journal};
 use tidings_core::message::Offset;
+use tidings_core::messages::Names;
 use tidings_core::rules::Membership;
 use tidings_core::shard::{Input, Options, Shard, Stats};
 use tidings_core::state::State;
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub state: Arc<dyn State>,
     pub rules: Arc<Rulebook>,
     pub members: Arc<dyn Membership + Send + Sync>,
+    pub names: Arc<dyn Names>,
     pub append: AppendSink,
     /// Told who comes and goes.
     pub people: Arc<People>,
@@ -167,7 +169,8 @@ fn run(
         shared.state.clone(),
         shared.rules.current(),
         shared.members.clone(),
-    );
+    )
+    .with_names(shared.names.clone());
     let local = Rc::new(Local::new(options.id, shard, shared, report));
     local.publish_report();
     if start.ready.send(()).is_err() || start.may_begin.recv().is_err() {

@@ -14,6 +14,7 @@
 //! This module does not know who may publish what (see [`crate::rules`]), nor where changes are kept
 //! (see [`crate::state::State`]).
 
+mod cid;
 mod mentions;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use crate::journal::Published;
 use crate::message::{Offset, Seq, UnixMillis};
 
+pub use cid::{CID, CidTable, Claim, Known, MAX_CID_BYTES, Names, WINDOW, cid_of, digest};
 pub use mentions::{MAX_MENTIONS, MENTION, mentions_of};
 
 /// Bytes of a reaction: the longest emoji sequences have some 40.

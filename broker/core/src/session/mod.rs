@@ -25,6 +25,7 @@ use crate::codec::{
 };
 use crate::journal::{Published, ReadEntry};
 use crate::message::{Offset, Publisher, QoS, UnixMillis};
+use crate::messages::Kind;
 use crate::rules::{Identity, Relay};
 use crate::state::{SubscriptionRecord, WillRecord};
 use crate::topic::ReplayFrom;
@@ -54,6 +55,10 @@ pub(crate) struct Route {
     pub access_as_of: u64,
     /// What its rule does with messages beside delivering them.
     pub handling: Option<Box<Handling>>,
+    /// What is published on it: a message, or a change of one...
+    pub kind: Kind,
+    /// ...and the client may recall what others said there, as of as many changes.
+    pub moderates: bool,
     /// A session with a record wants its messages at QoS 1 or 2...
     pub wanted: bool,
     /// ...as of this many changes of such filters.

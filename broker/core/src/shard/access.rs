@@ -247,18 +247,13 @@ impl Shard {
         if who.kind != IdentityKind::User {
             return None;
         }
-        let inbox = format!("user/{}/inbox", who.user);
-        let decision = self.rules.decide(&inbox);
-        let reads = |who| decision.may_receive(who, &*self.members).is_allowed();
-        if !reads(&who) || reads(&Identity::anonymous()) {
-            return None;
-        }
+        let inbox = self.private_inbox(&who)?;
         if qos == QoS::AtMostOnce && !self.notices.may_tell(conn, now) {
             return None;
         }
         let nobody: Arc<str> = Arc::from("");
         Some(Message {
-            topic: inbox.into(),
+            topic: inbox,
             payload: refusal_json(topic, reason, text),
             qos: QoS::AtLeastOnce,
             retain: false,
@@ -269,6 +264,14 @@ impl Shard {
             },
             time: now.unix_ms,
         })
+    }
+
+    /// Where a user is told things, if only the user reads there.
+    pub(super) fn private_inbox(&self, who: &Identity) -> Option<Arc<str>> {
+        let inbox = format!("user/{}/inbox", who.user);
+        let decision = self.rules.decide(&inbox);
+        let reads = |who| decision.may_receive(who, &*self.members).is_allowed();
+        (reads(who) && !reads(&Identity::anonymous())).then(|| inbox.into())
     }
 
     /// The journal has the notice, and whoever listens to it here has it in the output.
@@ -290,7 +293,7 @@ fn refusal_json(topic: &str, reason: ReasonCode, text: &str) -> Bytes {
     json.into()
 }
 
-fn push_json(json: &mut String, text: &str) {
+pub(super) fn push_json(json: &mut String, text: &str) {
     json.push('"');
     for c in text.chars() {
         match c {

@@ -71,6 +71,7 @@ impl Shard {
             }
             match &entry.record {
                 Record::Published(published) => {
+                    self.note_recall(published);
                     let publisher = self.publisher_of_next(*shard);
                     self.deliver_committed(now, entry.offset, published, publisher);
                 }
@@ -128,7 +129,11 @@ impl Shard {
         };
         self.pending_bytes = self.pending_bytes.saturating_sub(pending.bytes());
         match pending {
-            Pending::Quiet { .. } => {}
+            Pending::Quiet { .. } => {
+                if let Record::Published(published) = &entry.record {
+                    self.tell_mentioned(now, published);
+                }
+            }
             Pending::Publish {
                 conn,
                 packet_id,
@@ -137,6 +142,7 @@ impl Shard {
             } => {
                 if let Record::Published(published) = &entry.record {
                     self.acknowledge(conn, packet_id, qos, published);
+                    self.tell_mentioned(now, published);
                 }
             }
             Pending::Opened { conn } => self.finish_opening(now, conn),

@@ -542,6 +542,7 @@ impl Shard {
         offset: Option<Offset>,
         published: &Arc<Published>,
     ) {
+        let published = &self.redact(published.clone());
         let allowed = self.may_receive(conn, &published.message.topic);
         let Some(session) = self.sessions.get_mut(conn) else {
             return;

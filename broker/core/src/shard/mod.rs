@@ -16,12 +16,14 @@
 
 mod access;
 mod attach;
+mod changes;
 mod commit;
 mod deliver;
 mod group;
 mod growing;
 mod inbound;
 mod inspect;
+mod names;
 mod peers;
 mod publish;
 mod read_on;
@@ -40,6 +42,7 @@ use bytes::Bytes;
 use crate::codec::{ConnAck, Disconnect, Packet, ReasonCode, Version};
 use crate::journal::{Append, Batch, Journal, Published, Record, ShardId};
 use crate::message::{Offset, QoS, UnixMillis};
+use crate::messages::Names;
 use crate::rooms::AccessChange;
 use crate::rules::{Membership, Rules};
 use crate::session::frames::Frames;
@@ -271,6 +274,7 @@ pub struct Shard {
     state: Arc<dyn State>,
     rules: Arc<Rules>,
     members: Arc<dyn Membership>,
+    names: Option<Arc<dyn Names>>,
 
     position: Offset,
     sessions: Sessions,
@@ -334,6 +338,7 @@ impl Shard {
             state,
             rules,
             members,
+            names: None,
             position,
             sessions: Sessions::default(),
             by_client: HashMap::new(),
@@ -367,6 +372,13 @@ impl Shard {
         };
         shard.take_stock(now);
         shard
+    }
+
+    /// The same, recognising what is sent twice by its `cid`; the table is that of all shards.
+    #[must_use]
+    pub fn with_names(mut self, names: Arc<dyn Names>) -> Self {
+        self.names = Some(names);
+        self
     }
 
     /// Says what happened. Cheap and never waits; ask [`Shard::poll_output`] afterwards.

@@ -7,12 +7,14 @@
 
 use std::sync::Arc;
 
+use super::changes::{NoChange, room_of};
 use super::commit::Pending;
 use super::deliver::append_cost;
 use super::{ConnId, Now, Shard};
 use crate::codec::{Packet, Publish, ReasonCode, Version};
 use crate::journal::Audience;
 use crate::message::{Publisher, QoS};
+use crate::messages::Kind;
 use crate::rules::Identity;
 use crate::session::content::{Content, Passing};
 use crate::session::{Handling, Inbound, Route, Session};
@@ -40,6 +42,11 @@ pub(super) enum Refusal {
     BeyondHead {
         head: u64,
     },
+    Change(NoChange),
+    /// Another message has the `cid`, or it is too long.
+    Name,
+    /// The journal cannot be read.
+    Unreadable,
 }
 
 impl Shard {
@@ -102,6 +109,17 @@ impl Shard {
             user: client.identity.user.clone(),
             client_id: client.id.clone(),
         });
+        if let Some(taken) = self.sent_again(now, conn, publish, &route, packet_id) {
+            route.publisher = Some(publisher);
+            if let Some(session) = self.sessions.get_mut(conn) {
+                session.route = Some(route);
+            }
+            self.stats.messages_received += u64::from(taken == Taken::Done);
+            return taken;
+        }
+        let Some(Session { client, .. }) = self.sessions.get(conn) else {
+            return Taken::Done;
+        };
         let refusal = self.refusal(now, &route, &client.identity, publish.payload);
         let taken = if refusal.is_none() {
             let passing = Passing {
@@ -169,6 +187,11 @@ impl Shard {
         if let Some(Handling::Grows(stream)) = route.handling.as_deref() {
             return self.judge_number(stream, who, payload);
         }
+        if route.kind != Kind::Message
+            && let Some(refusal) = self.judge_change(route, who, payload)
+        {
+            return Some(Refusal::Change(refusal));
+        }
         let room = route.paced_by.as_ref()?;
         let next = self.members.next_turn(&who.user, room, now.unix_ms)?;
         let wait_ms = next.saturating_sub(now.unix_ms);
@@ -179,7 +202,7 @@ impl Shard {
 
     /// MQTT 5 says so in the acknowledgement. MQTT 3 cannot: there an acknowledgement would claim
     /// that the message is stored, so the connection is closed instead [MQTT-3.3.5-2].
-    fn refuse_publish(
+    pub(super) fn refuse_publish(
         &mut self,
         now: Now,
         conn: ConnId,
@@ -209,6 +232,12 @@ impl Shard {
                 ReasonCode::PayloadFormatInvalid,
                 format!("the last message has the number {head}"),
             ),
+            Refusal::Change(refusal) => refusal.answer(),
+            Refusal::Name => (
+                ReasonCode::ImplementationSpecificError,
+                "the cid is that of another message, or too long".to_owned(),
+            ),
+            Refusal::Unreadable => NoChange::Unreadable.answer(),
         };
         if session.client.version != Version::V5 {
             self.refuse_publish_of_v3(now, conn, qos, topic, (reason, &text));
@@ -281,6 +310,10 @@ impl Shard {
         if self.pending_bytes > self.options.append_queue_bytes
             || (overtakes && qos != QoS::AtMostOnce)
         {
+            return Taken::Wait;
+        }
+        // Nobody knew the name a moment ago; if somebody does now, it is asked about again.
+        if !self.claims_name(conn, message) {
             return Taken::Wait;
         }
         let mut published = message.to_published();
@@ -396,8 +429,14 @@ impl Shard {
                 (None, Some(stream)) => Some(Box::new(Handling::Grows(stream.into()))),
                 (None, None) => None,
             };
+            let kind = Kind::of(topic, &stream);
+            let moderates = matches!(kind, Kind::Recall(_))
+                && room_of(&decision)
+                    .is_some_and(|room| self.members.is_moderator(&who.user, &room));
             Box::new(Route {
                 handling,
+                kind,
+                moderates,
                 paced_by,
                 topic: topic.clone(),
                 stream,
@@ -422,10 +461,7 @@ impl Shard {
         let identity = Identity::user(user);
         let mut message = will.message;
         let route = self.find_route(None, &message.topic, &identity);
-        if self
-            .refusal(now, &route, &identity, &message.payload)
-            .is_some()
-        {
+        if (self.refusal(now, &route, &identity, &message.payload)).is_some() {
             self.stats.refused_publishes += 1;
             return;
         }

@@ -117,7 +117,9 @@ impl Shard {
                 return Step::Stop;
             }
         };
-        let allowed = found.filter(|p| self.may_receive(conn, &p.message.topic));
+        let allowed = found
+            .filter(|p| self.may_receive(conn, &p.message.topic))
+            .map(|published| self.redact(published));
         let Some(session) = self.sessions.get_mut(conn) else {
             return Step::Stop;
         };
@@ -213,8 +215,10 @@ impl Shard {
                 next: self.position,
             })
         } else {
-            self.journal
-                .read(&filters, cursor, self.position, PAGE_BYTES)
+            let read = self
+                .journal
+                .read(&filters, cursor, self.position, PAGE_BYTES);
+            read.map(|page| self.without_recalled(page))
         };
         let Some(session) = self.sessions.get_mut(conn) else {
             return Step::Stop;
@@ -324,7 +328,8 @@ impl Shard {
         });
         let found = self
             .retained_on(&topic, before)
-            .filter(|_| self.may_receive(conn, &topic));
+            .filter(|_| self.may_receive(conn, &topic))
+            .map(|(offset, published)| (offset, self.redact(published)));
         let (Some((offset, published)), Some((qos, id, own))) = (found, settings) else {
             again(self, topics);
             return Step::More;
@@ -421,7 +426,8 @@ impl Shard {
             return Step::More;
         } else {
             let filters = [settings.filter.clone()];
-            match self.journal.read_history(&filters, next, end, PAGE_BYTES) {
+            let read = self.journal.read_history(&filters, next, end, PAGE_BYTES);
+            match read.map(|page| self.without_recalled(page)) {
                 Ok(read) => {
                     page = read.entries.into();
                     page_next = read.next.min(end);
