@@ -186,6 +186,7 @@ impl Broker {
             people: people.clone(),
             mailboxes: mailboxes.clone(),
             clock,
+            auth: Arc::default(),
         };
         let history = Arc::new(History::new(
             shared.journal.clone(),
@@ -241,6 +242,8 @@ impl Broker {
                 hook,
             )),
         };
+        // Before there are clients; nobody else sets it.
+        let _ = shared.auth.set(auth.clone());
         let counters = Arc::new(Counters::default());
         let reception = Arc::new(Reception {
             options: options.handshake,

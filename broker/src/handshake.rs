@@ -25,6 +25,10 @@ use crate::counters::Counters;
 use crate::shard::{Arrival, Mailboxes};
 use crate::transport::{Transport, close_gently};
 
+/// The Authentication Method of those who may show newer proof on an open connection (§4.12.1): the
+/// Authentication Data is what could be the password, which is a token or a password.
+pub const TOKEN_METHOD: &str = "token";
+
 /// What Client Identifiers of links to other brokers begin with.
 pub const LINK_PREFIX: &str = "$link/";
 
@@ -61,6 +65,16 @@ pub(crate) enum Origin {
     /// A gateway, for someone who was let in already: the session has that user's rights, takes a
     /// place, and ends like one that came over a socket.
     Gateway { admitted: Arc<Admitted> },
+}
+
+impl Origin {
+    /// The address of a peer in the network.
+    pub fn address(&self) -> Option<std::net::IpAddr> {
+        match self {
+            Self::Network { peer } => Some(peer.ip()),
+            Self::Broker { .. } | Self::Gateway { .. } => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Origin {
@@ -242,8 +256,9 @@ impl Reception {
         let (client_id, assigned) = self
             .client_id(connect, origin)
             .map_err(|why| refuse(ReasonCode::ClientIdentifierNotValid, why.to_owned()))?;
-        if connect.properties.authentication_method.is_some() {
-            let why = "extended authentication is not supported".to_owned();
+        let method = connect.properties.authentication_method;
+        if method.is_some_and(|method| method != TOKEN_METHOD) {
+            let why = format!("the only Authentication Method is \"{TOKEN_METHOD}\"");
             return Err(refuse(ReasonCode::BadAuthenticationMethod, why));
         }
         let (admitted, place) = match origin {
@@ -252,7 +267,8 @@ impl Reception {
             Origin::Network { peer } => {
                 let credentials = Credentials {
                     username: connect.username,
-                    password: connect.password,
+                    // With a method, what is proved is in the Authentication Data.
+                    password: connect.properties.authentication_data.or(connect.password),
                     client_id: connect.client_id,
                     address: Some(peer.ip()),
                     bearer,

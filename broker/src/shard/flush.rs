@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tidings_core::journal::ShardId;
-use tidings_core::shard::{ConnId, Event, Input, Output, Shard};
+use tidings_core::shard::{ConnId, Event, Input, Output, Reproved, Secret, Shard};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
@@ -25,6 +25,7 @@ use super::connection::{Connection, Connections};
 use super::mailbox::{Arrival, Visit};
 use super::reading::{Gate, READ_BUFFER, read_loop};
 use super::{Report, Shared};
+use crate::auth::Credentials;
 use crate::transport::close_gently;
 
 /// How long a connection that is being closed may take to accept its last bytes.
@@ -219,11 +220,51 @@ impl Local {
                     connection.resume();
                 }
             }
+            Output::Reauthenticate {
+                conn,
+                user,
+                client_id,
+                data,
+            } => self.reauthenticate(conn, user, client_id, data),
             Output::Event(event) => {
                 say(&event);
                 self.shared.people.happened(&event);
             }
         }
+    }
+
+    fn reauthenticate(
+        self: &Rc<Self>,
+        conn: ConnId,
+        user: Arc<str>,
+        client_id: Arc<str>,
+        proof: Secret,
+    ) {
+        let address = self
+            .connection(conn)
+            .and_then(|connection| connection.origin.address());
+        let local = self.clone();
+        self.spawn(async move {
+            let admitted = match local.shared.auth.get() {
+                Some(auth) => {
+                    let credentials = Credentials {
+                        username: (!user.is_empty()).then_some(&*user),
+                        password: Some(&proof.0),
+                        client_id: &client_id,
+                        address,
+                        bearer: None,
+                    };
+                    let judged = auth.authenticate(credentials).await;
+                    judged.ok().filter(|admitted| auth.is_welcome(admitted))
+                }
+                None => None,
+            };
+            let reproved = admitted.map(|admitted| Reproved {
+                identity: admitted.identity,
+                valid_until: admitted.valid_until,
+            });
+            local.input(Input::Reauthenticated { conn, reproved });
+        });
     }
 
     fn connection(&self, id: ConnId) -> Option<Rc<Connection>> {

@@ -13,7 +13,7 @@ mod reading;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use tidings_core::state::State;
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::auth::Authenticate;
 use crate::clock::Clock;
 use crate::people::People;
 use crate::rulebook::Rulebook;
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     pub people: Arc<People>,
     pub mailboxes: Mailboxes,
     pub clock: Clock,
+    /// Who judges newer proof of who a client is; there before there are clients.
+    pub auth: Arc<OnceLock<Arc<dyn Authenticate>>>,
 }
 
 /// What a shard tells about itself, at each tick.

@@ -7,9 +7,9 @@ use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
 
 use crate::peer::{Connect, TestBroker, block_on, connect, with_accounts, with_others};
-use tidings_broker::OtherProofs;
 use tidings_broker::auth::{AccountOptions, HookOptions, Limit, TokenOptions};
 use tidings_broker::listener::Kind;
+use tidings_broker::{BrokerOptions, OtherProofs};
 use tidings_core::codec::{ReasonCode, Version};
 
 const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
@@ -64,25 +64,7 @@ impl Backend {
 
     /// Nobody has an account.
     fn tokens() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let key = folder.path().join("key");
-        std::fs::write(&key, SHARED_SECRET).unwrap();
-        let tokens = TokenOptions {
-            key_files: vec![key],
-            jwks_url: None,
-            reload: Duration::from_secs(300),
-            timeout: Duration::from_secs(5),
-            issuer: None,
-            audience: None,
-            user_claim: "sub".to_owned(),
-            roles_claim: "roles".to_owned(),
-            leeway: Duration::ZERO,
-        };
-        let others = OtherProofs {
-            tokens: Some(tokens),
-            hook: None,
-        };
-        let broker = TestBroker::start(|options| with_others(options, lenient(), others));
+        let broker = TestBroker::start(with_tokens);
         Self {
             name: "tokens",
             broker,
@@ -146,16 +128,40 @@ impl Backend {
     }
 }
 
-const SHARED_SECRET: &str = "a shared secret that has 32 bytes and more";
+pub const SHARED_SECRET: &str = "a shared secret that has 32 bytes and more";
 
 /// A token of `user` that was issued at a time and counts for so many seconds.
 fn token(user: &str, issued: u64, seconds: u64) -> String {
     sign(&json!({ "sub": user, "iat": issued, "exp": issued + seconds, "roles": ["press"] }))
 }
 
-fn sign(claims: &Value) -> String {
+pub fn sign(claims: &Value) -> String {
     let key = EncodingKey::from_secret(SHARED_SECRET.as_bytes());
     encode(&Header::default(), claims, &key).unwrap()
+}
+
+/// Tokens that are signed with [`SHARED_SECRET`] count.
+pub fn with_tokens(options: &mut BrokerOptions) {
+    // It is read when the broker starts, so it stays as long as the data.
+    let key = options.store.data_dir.join("shared-secret");
+    std::fs::create_dir_all(&options.store.data_dir).unwrap();
+    std::fs::write(&key, SHARED_SECRET).unwrap();
+    let tokens = TokenOptions {
+        key_files: vec![key],
+        jwks_url: None,
+        reload: Duration::from_secs(300),
+        timeout: Duration::from_secs(5),
+        issuer: None,
+        audience: None,
+        user_claim: "sub".to_owned(),
+        roles_claim: "roles".to_owned(),
+        leeway: Duration::ZERO,
+    };
+    let others = OtherProofs {
+        tokens: Some(tokens),
+        hook: None,
+    };
+    with_others(options, lenient(), others);
 }
 
 /// A hook at `url`.
@@ -204,7 +210,7 @@ fn hook_program(answer: impl Fn(&Value) -> (u16, String) + Send + 'static) -> St
 }
 
 /// Limits that the cases do not reach.
-fn lenient() -> AccountOptions {
+pub fn lenient() -> AccountOptions {
     let limit = Limit {
         burst: 10_000,
         per_minute: 10_000,

@@ -188,7 +188,7 @@ fn a_user_name_that_cannot_be_a_topic_level_is_refused() {
 }
 
 #[test]
-fn mqtt_4_12_0_1_extended_authentication_is_refused() {
+fn mqtt_4_12_0_1_an_unknown_authentication_method_is_refused() {
     let broker = TestBroker::start(|_| {});
     let properties = ConnectProperties {
         authentication_method: Some("SCRAM-SHA-256"),

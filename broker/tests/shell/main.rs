@@ -8,6 +8,7 @@ mod flow;
 mod gateway;
 mod handshake;
 mod peer;
+mod reauthentication;
 mod restart;
 mod rooms;
 mod unread;

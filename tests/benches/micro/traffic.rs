@@ -227,6 +227,7 @@ impl Traffic {
                 Output::Event(event) => aside.run(|| drop(event)),
                 Output::Resume { .. } => {}
                 Output::Close { reason, .. } => panic!("a client was sent away: {reason:?}"),
+                Output::Reauthenticate { .. } => panic!("nobody came with a method"),
                 Output::ToShard { .. } => panic!("there is one shard"),
             }
         }

@@ -485,6 +485,7 @@ impl House {
                         self.offer(line);
                     }
                 }
+                Output::Reauthenticate { .. } => panic!("nobody came with a method"),
                 Output::Event(event) => {
                     self.trace(|| format!("{event:?}"));
                     self.events.push(event);

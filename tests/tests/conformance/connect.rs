@@ -475,7 +475,7 @@ fn mqtt_3_1_2_28_response_information_is_never_returned() {
 }
 
 #[test]
-fn mqtt_4_12_0_1_extended_authentication_is_refused_with_its_code() {
+fn mqtt_4_12_0_1_an_unknown_authentication_method_is_refused_with_its_code() {
     each_door(V5, |door| {
         let id = door.name("client");
         let mut connect = clean(door.version, &id);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::commit::Pending;
 use super::peers::Then;
+use super::reauthenticate::Extended;
 use super::{ConnId, Event, Now, Output, Shard};
 use crate::codec::{
     ConnAck, ConnAckProperties, Connect, Packet, PublishProperties, ReasonCode, Version,
@@ -55,6 +56,8 @@ pub struct ConnectRequest {
     pub identity: Identity,
     /// When what it proved ends, and the connection with it.
     pub valid_until: Option<UnixMillis>,
+    /// Authentication Method (§3.1.2.11.9): the client may show newer proof.
+    pub authentication_method: Option<Arc<str>>,
 }
 
 impl ConnectRequest {
@@ -103,6 +106,7 @@ impl ConnectRequest {
             request_response_information: properties.request_response_information.unwrap_or(false),
             identity,
             valid_until: None,
+            authentication_method: properties.authentication_method.map(Arc::from),
         }
     }
 }
@@ -147,6 +151,9 @@ impl Shard {
         let conn = self.sessions.insert(session);
         if let Some(end) = request.valid_until {
             self.valid_until.insert(conn, end);
+        }
+        if let Some(method) = &request.authentication_method {
+            self.extended.insert(conn, Extended::new(method.clone()));
         }
         if self.poisoned.is_some() || self.shutting_down {
             self.refuse(conn, ReasonCode::ServerUnavailable);
@@ -369,6 +376,7 @@ impl Shard {
                 .then_some(self.options.topic_alias_maximum),
             server_keep_alive_s: (session.keep_alive_s != request.keep_alive_s)
                 .then_some(session.keep_alive_s),
+            authentication_method: request.authentication_method.as_deref().map(str::to_owned),
             ..ConnAckProperties::default()
         };
         let event = Event::Connected {
@@ -420,6 +428,7 @@ impl Shard {
             false,
         );
         self.openings.remove(&conn);
+        self.extended.remove(&conn);
         self.memo.release(conn);
         self.sessions.remove(conn);
     }

@@ -189,11 +189,7 @@ impl Shard {
             }
             Packet::PingReq => self.send(conn, &Packet::PingResp),
             Packet::Disconnect(disconnect) => self.handle_disconnect(now, conn, &disconnect),
-            Packet::Auth(_) => {
-                // Allowed only for a client that named an Authentication Method [MQTT-4.12.0-7].
-                let text = "AUTH without an Authentication Method in CONNECT";
-                self.protocol_error(now, conn, ReasonCode::ProtocolError, text);
-            }
+            Packet::Auth(auth) => self.handle_auth(now, conn, auth),
             Packet::Connect(_) => {
                 let text = "a second CONNECT [MQTT-3.1.0-2]";
                 self.protocol_error(now, conn, ReasonCode::ProtocolError, text);

@@ -27,6 +27,7 @@ mod names;
 mod peers;
 mod publish;
 mod read_on;
+mod reauthenticate;
 mod relay;
 mod revoke;
 mod sessions;
@@ -44,7 +45,7 @@ use crate::journal::{Append, Batch, Journal, Published, Record, ShardId};
 use crate::message::{Offset, QoS, UnixMillis};
 use crate::messages::Names;
 use crate::rooms::AccessChange;
-use crate::rules::{Membership, Rules};
+use crate::rules::{IdentityKind, Membership, Rules};
 use crate::session::frames::Frames;
 use crate::session::{Session, Stage};
 use crate::state::State;
@@ -53,6 +54,7 @@ use crate::tree::SubscriptionTree;
 pub use attach::ConnectRequest;
 pub use inspect::Connected;
 pub use peers::ShardMessage;
+pub use reauthenticate::Reproved;
 pub use revoke::Revocation;
 pub use sessions::ConnId;
 
@@ -61,6 +63,7 @@ use attach::Opening;
 use commit::Pending;
 use group::Groups;
 use peers::Peers;
+use reauthenticate::Extended;
 use relay::Relays;
 use sessions::Sessions;
 use targets::{Memo, Subscriber};
@@ -150,6 +153,13 @@ pub enum Input {
     AccessChanged(Arc<[AccessChange]>),
     /// A user may not be here any more; to every shard.
     Revoked(Revocation),
+    /// The answer to [`Output::Reauthenticate`].
+    Reauthenticated {
+        /// Which connection.
+        conn: ConnId,
+        /// What the client proved; `None` if it does not count.
+        reproved: Option<Reproved>,
+    },
     /// Time passed; about every 250 ms.
     Tick,
     /// The broker stops: say so to every client, save positions, close.
@@ -186,8 +196,30 @@ pub enum Output {
         /// Which connection.
         conn: ConnId,
     },
+    /// A client shows newer proof of who it is (§4.12.1): judge it, and answer with
+    /// [`Input::Reauthenticated`].
+    Reauthenticate {
+        /// Which connection.
+        conn: ConnId,
+        /// Who it was.
+        user: Arc<str>,
+        /// Client Identifier.
+        client_id: Arc<str>,
+        /// Authentication Data (§3.15.2.2.3): a secret.
+        data: Secret,
+    },
     /// Something that a log may want to say in one line.
     Event(Event),
+}
+
+/// Bytes that no log may show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
 }
 
 /// What is worth a line in a log.
@@ -286,6 +318,8 @@ pub struct Shard {
     openings: BTreeMap<ConnId, Opening>,
     /// Connections that end by themselves, and when.
     valid_until: HashMap<ConnId, UnixMillis>,
+    /// Connections that may show newer proof of who they are.
+    extended: HashMap<ConnId, Extended>,
 
     tree: SubscriptionTree<Subscriber>,
     memo: Memo,
@@ -346,6 +380,7 @@ impl Shard {
             held_openings: HashMap::new(),
             openings: BTreeMap::new(),
             valid_until: HashMap::new(),
+            extended: HashMap::new(),
             tree: SubscriptionTree::new(),
             memo: Memo::default(),
             wanted: SubscriptionTree::new(),
@@ -392,6 +427,9 @@ impl Shard {
             Input::SetRules(rules) => self.handle_rules_changed(now, rules),
             Input::AccessChanged(changes) => self.handle_access_changed(now, &changes),
             Input::Revoked(revocation) => self.handle_revoked(now, &revocation),
+            Input::Reauthenticated { conn, reproved } => {
+                self.handle_reauthenticated(now, conn, reproved);
+            }
             Input::Tick => self.handle_tick(now),
             Input::Shutdown => self.handle_shutdown(now),
         }
@@ -427,10 +465,19 @@ impl Shard {
         }
     }
 
+    /// Clients that are connected, without parts of the broker itself.
+    fn clients(&self) -> impl Iterator<Item = &Session> {
+        let sessions = self
+            .by_client
+            .values()
+            .filter_map(|conn| self.session(*conn));
+        sessions.filter(|session| session.client.identity.kind != IdentityKind::Broker)
+    }
+
     /// Counters.
     pub fn stats(&self) -> Stats {
         Stats {
-            connections: self.by_client.len() as u64,
+            connections: self.clients().count() as u64,
             subscriptions: self.subscription_count(),
             lagging: self.lagging_count(),
             ..self.stats.clone()
