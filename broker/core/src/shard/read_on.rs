@@ -240,7 +240,7 @@ impl Shard {
             }
             Err(ReadError::Trimmed { first }) => {
                 session.reading = Reading::Lagging(first.max(cursor.next()));
-                session.trimmed = Some((cursor, first));
+                session.trimmed = Some(Box::new((cursor, first)));
                 let client_id = session.client.id.clone();
                 self.outputs.push_back(super::Output::Event(Event::Trimmed {
                     client_id,
