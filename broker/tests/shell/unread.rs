@@ -1,24 +1,19 @@
 //! What is not read is counted, and never written down for each reader.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tidings_bridge::journal::segments::fs::{Fs, RealFs};
 use tidings_bridge::journal::segments::fsck;
 use tidings_broker::listener::Kind;
 use tidings_broker::{RoomOptions, store::journal_folder};
-use tidings_core::codec::{Ack, Packet, Publish, PublishProperties, ReasonCode, decode};
+use tidings_core::codec::{Ack, Packet, ReasonCode};
 use tidings_core::message::QoS;
 use tidings_core::rules::{Keep, RuleSource, Rules};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use crate::peer::{
-    Connect, Peer, TestBroker, Version, connect, connect_bytes, encode, publish_bytes,
-};
-
-/// The Client Identifier of the service of rooms.
-const SERVICE: &str = "$link/@rooms";
+use crate::peer::{Connect, Peer, TestBroker, Version, connect, encode, publish_bytes};
+use crate::records::store_records;
 
 const MEMBERS: usize = 100_000;
 const MESSAGES: u64 = 1_000;
@@ -47,57 +42,15 @@ fn rules() -> Arc<Rules> {
     Arc::new(Rules::compile(&rules).expect("rules"))
 }
 
-fn retained(topic: &str, payload: &str, packet_id: u16) -> Vec<u8> {
-    let publish = Packet::Publish(Publish {
-        dup: false,
-        qos: QoS::AtLeastOnce,
-        retain: true,
-        topic,
-        packet_id: Some(packet_id),
-        properties: PublishProperties::default(),
-        payload: payload.as_bytes(),
+/// What the service would have stored.
+fn room() -> impl Iterator<Item = (String, String)> {
+    let room = r#"{"title":"x","kind":"open","owner":"u0","since":1000}"#;
+    let members = (0..MEMBERS).map(|n| {
+        let role = if n == 0 { "owner" } else { "member" };
+        let member = format!(r#"{{"role":"{role}","since":1000}}"#);
+        (format!("room/big/member/u{n}"), member)
     });
-    encode(Version::V311, &publish)
-}
-
-/// Makes a room with many members, as the service would.
-async fn make_room(stream: DuplexStream) {
-    let (mut reader, mut writer) = tokio::io::split(stream);
-    let writing = tokio::spawn(async move {
-        let mut bytes = connect_bytes(connect(Version::V311, SERVICE));
-        let room = r#"{"title":"x","kind":"open","owner":"u0","since":1000}"#;
-        bytes.extend(retained("room/big", room, 1));
-        for n in 0..MEMBERS {
-            let role = if n == 0 { "owner" } else { "member" };
-            let member = format!(r#"{{"role":"{role}","since":1000}}"#);
-            let packet_id = u16::try_from(n % 60_000 + 2).expect("an identifier");
-            bytes.extend(retained(
-                &format!("room/big/member/u{n}"),
-                &member,
-                packet_id,
-            ));
-            if bytes.len() > 16 * 1024 {
-                writer.write_all(&bytes).await.expect("the broker reads");
-                bytes.clear();
-            }
-        }
-        writer.write_all(&bytes).await.expect("the broker reads");
-        writer
-    });
-    let mut acknowledged = 0;
-    let mut received = Vec::new();
-    while acknowledged < MEMBERS + 1 {
-        assert_ne!(reader.read_buf(&mut received).await.expect("bytes"), 0);
-        let mut used = 0;
-        while let Some((packet, len)) =
-            decode(Some(Version::V311), &received[used..], usize::MAX).expect("a packet")
-        {
-            acknowledged += usize::from(matches!(packet, Packet::PubAck(_)));
-            used += len;
-        }
-        received.drain(..used);
-    }
-    drop(writing.await.expect("written"));
+    std::iter::once(("room/big".to_owned(), room.to_owned())).chain(members)
 }
 
 fn join(broker: &TestBroker, user: &str, client_id: &str) -> Peer {
@@ -158,15 +111,7 @@ fn entries(broker: TestBroker) -> (u64, tempfile::TempDir) {
 fn in_a_room_of_100000_members_a_message_is_one_entry_and_everyone_has_a_count() {
     let begun = Instant::now();
     let broker = TestBroker::start(|options| options.rules = rules());
-    let stream = broker.running.connect_in_memory("test");
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(async {
-            let made = tokio::time::timeout(Duration::from_secs(120), make_room(stream));
-            made.await.expect("in time");
-        });
+    store_records(&broker, room());
     let (before, folder) = entries(broker);
     eprintln!("{MEMBERS} members after {:?}", begun.elapsed());
 
