@@ -5,7 +5,7 @@
 //! This module does not know settings, files or the command line.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -249,6 +249,7 @@ impl Broker {
             options: options.handshake,
             auth,
             book: book.clone(),
+            logins,
             admission: Admission::new(options.max_connections),
             shards: mailboxes.clone(),
             counters: counters.clone(),
@@ -265,24 +266,24 @@ impl Broker {
         let api = http::Api::new(http::Parts {
             options: options.http,
             reception: reception.clone(),
-            logins,
             rooms: room_service.as_ref().map(|(rooms, _)| rooms.clone()),
             rules: rules.clone(),
             members: shared.members.clone(),
             state: shared.state.clone(),
             history: history.clone(),
+            counts: counts.clone(),
             sources: sources.clone(),
             readiness: readiness.clone(),
             has_accounts,
             max_packet_bytes: options.session.maximum_packet_bytes as usize,
             hands: http::Hands::default(),
             requests: http::Requests::default(),
+            pace: Mutex::new(service::pace::Pace::new(options.http.requests_per_minute)),
         });
         let (stop, stopped) = watch::channel(false);
         let listening = Listening {
             bound,
             reception: reception.clone(),
-            readiness: readiness.clone(),
             statistics: options
                 .system_interval
                 .map(|every| (every, sources.clone(), system.clone())),
@@ -414,7 +415,6 @@ fn lowest_reader(threads: &[Arc<ShardThread>]) -> store::LowestReader {
 struct Listening {
     bound: Vec<Bound>,
     reception: Arc<Reception>,
-    readiness: Readiness,
     statistics: Option<(Duration, Arc<system::Sources>, SystemValues)>,
     tokens: Option<Arc<Tokens>>,
     api: http::Api,
@@ -436,9 +436,8 @@ impl Listening {
     async fn run(self) {
         for bound in self.bound {
             let address = bound.address;
-            let (reception, readiness) = (self.reception.clone(), self.readiness.clone());
-            let (api, stop) = (self.api.clone(), self.stop.clone());
-            let accepting = listener::accept_loop(bound, reception, readiness, api, stop);
+            let (reception, api) = (self.reception.clone(), self.api.clone());
+            let accepting = listener::accept_loop(bound, reception, api, self.stop.clone());
             tokio::spawn(async move {
                 if let Err(error) = accepting.await {
                     error!(%address, %error, "this listener does not work");

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use crate::admission::{Admission, Place};
-use crate::auth::{AccountBook, Admitted, Authenticate, Credentials};
+use crate::auth::{AccountBook, Admitted, Authenticate, Credentials, Logins};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::shard::{Arrival, Mailboxes};
@@ -92,6 +92,7 @@ pub(crate) struct Reception {
     pub options: Options,
     pub auth: Arc<dyn Authenticate>,
     pub book: Arc<AccountBook>,
+    pub logins: Arc<Logins>,
     pub admission: Admission,
     pub shards: Mailboxes,
     pub counters: Arc<Counters>,
@@ -186,6 +187,7 @@ impl Reception {
                             rest,
                             origin,
                             place,
+                            login: admitted.login.clone(),
                         }),
                     ),
                     Err(error) => debug!(peer = %origin, %error, "lost before its session"),
@@ -193,6 +195,11 @@ impl Reception {
                 // Sent away while it was judged: its shard may have heard of it before it came.
                 if !self.auth.is_welcome(&admitted) {
                     self.book.disconnect(&admitted.identity.user);
+                }
+                if let Some(login) = &admitted.login
+                    && self.logins.is_given_back(login)
+                {
+                    self.shards.end_login(login);
                 }
             }
             Err(refusal) => {

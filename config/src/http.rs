@@ -14,6 +14,8 @@ pub struct Http {
     pub max_body_bytes: usize,
     /// Who is given `/metrics`.
     pub metrics: MetricsAccess,
+    /// Requests of one user in a minute.
+    pub requests_per_minute: u32,
 }
 
 /// Who is given `/metrics`.
@@ -35,6 +37,7 @@ impl Default for Http {
             login_hours: 168,
             max_body_bytes: 1_048_576,
             metrics: MetricsAccess::Local,
+            requests_per_minute: 6000,
         }
     }
 }
@@ -52,6 +55,12 @@ impl Section for Http {
             self.max_body_bytes as u64,
             1024..=268_435_456,
             "it is held in memory",
+        );
+        checks.range(
+            "requests_per_minute",
+            u64::from(self.requests_per_minute),
+            1..=60_000,
+            "0 would let nobody in",
         );
     }
 }

@@ -280,6 +280,43 @@ fn a_token_that_was_given_back_counts_no_more_also_after_a_restart() {
     assert_eq!(again(&other).get("/v1/me").status, 200);
 }
 
+/// A login over HTTP opens a WebSocket too; signing out ends that, and nothing else of the user.
+#[test]
+fn signing_out_ends_what_the_login_opened() {
+    let broker = with_accounts(&[("bob", &[])]);
+    let http = Http::new(&broker);
+    let (first, second) = (
+        http.sign_in("bob", "correct horse"),
+        http.sign_in("bob", "correct horse"),
+    );
+    let connect = |who: &Http, id: &'static str| {
+        let As::Bearer(token) = &who.who else {
+            panic!("not signed in");
+        };
+        let connect = Connect {
+            username: Some("bob"),
+            password: Some(token.as_bytes()),
+            ..clean(Version::V5, id)
+        };
+        RawClient::connect(broker.ws(), &connect)
+    };
+    let (mut one, mut two) = (connect(&first, "one"), connect(&second, "two"));
+    assert_eq!(first.post("/v1/logout", json!({})).status, 204);
+    assert_eq!(one.expect_disconnect().reason, ReasonCode::NotAuthorized);
+    two.settle();
+    let As::Bearer(token) = &first.who else {
+        panic!("not signed in");
+    };
+    let again = Connect {
+        username: Some("bob"),
+        password: Some(token.as_bytes()),
+        ..clean(Version::V5, "again")
+    };
+    let refused = RawClient::try_connect(broker.ws(), &again, tidings_tests::DEADLINE);
+    let (_, connack) = refused.expect("a CONNACK");
+    assert_eq!(connack.reason, ReasonCode::BadUserNameOrPassword);
+}
+
 #[test]
 fn accounts_decide_who_comes_in_and_who_is_locked_out_is_out_at_once() {
     let broker = with_accounts(&[("ann", &["admin"]), ("bob", &[])]);
@@ -668,6 +705,22 @@ fn who_asks_too_often_is_told_each_time() {
     assert_eq!(codes[2..], ["too_many_requests"; 3]);
 }
 
+#[test]
+fn requests_of_one_user_are_limited_and_those_of_others_go_on() {
+    let broker = managed().set("http.requests_per_minute", 3).start();
+    let http = Http::new(&broker);
+    let (alice, bob) = (http.sign_in("alice", ""), http.sign_in("bob", ""));
+    for _ in 0..3 {
+        assert_eq!(alice.get("/v1/me").status, 200);
+    }
+    let refused = alice.get("/v1/me");
+    assert_eq!(
+        (refused.status, refused.code()),
+        (429, "too_many_requests".to_owned())
+    );
+    assert_eq!(bob.get("/v1/me").status, 200);
+}
+
 // ---- Messages
 
 #[test]
@@ -753,6 +806,251 @@ fn a_message_over_http_is_the_message_over_mqtt() {
         &big,
     );
     assert_eq!((large.status, large.code()), (413, "too_large".to_owned()));
+}
+
+#[test]
+fn history_has_messages_with_what_became_of_them_and_an_etag() {
+    let broker = TidingsOptions::new().start();
+    let http = Http::new(&broker);
+    let [alice, bob] = ["alice", "bob"].map(|user| http.sign_in(user, ""));
+    let messages = "/v1/rooms/lobby/messages";
+    for n in 1..=5 {
+        let said = alice.post(
+            messages,
+            json!({ "text": format!("m{n}"), "mentions": ["bob"] }),
+        );
+        assert_eq!(
+            (said.status, &said.json()["seq"]),
+            (201, &json!(n)),
+            "{}",
+            said.text
+        );
+        assert_eq!(said.json()["id"], format!("chat/lobby/{n}"));
+    }
+    let numbers = |query: &str| -> Vec<u64> {
+        let page = bob.get(&format!("{messages}{query}"));
+        assert_eq!(page.status, 200, "{query}: {}", page.text);
+        let page = page.json();
+        assert_eq!(page["head"], 5);
+        let messages = page["messages"].as_array().unwrap();
+        messages
+            .iter()
+            .map(|one| one["seq"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(numbers(""), [1, 2, 3, 4, 5]);
+    assert_eq!(numbers("?limit=2"), [4, 5]);
+    assert_eq!(numbers("?before=4&limit=2"), [2, 3]);
+    assert_eq!(numbers("?after=2&limit=2"), [3, 4]);
+    assert_eq!(numbers("?around=3&limit=3"), [2, 3, 4]);
+    assert_eq!(numbers("?at=0&limit=1"), [1]);
+    for wrong in ["?before=1&after=1", "?before=x", "?befor=1", "?limit=-1"] {
+        assert_eq!(
+            bob.get(&format!("{messages}{wrong}")).code(),
+            "bad_request",
+            "{wrong}"
+        );
+    }
+    // Asked again: nothing new, until something is.
+    let page = bob.get(messages);
+    let tag = page.header("etag").to_owned();
+    assert!(page.header("cache-control").contains("private"));
+    let again = |tag: &str| bob.send("GET", messages, &[("if-none-match", tag)], b"");
+    let unchanged = again(&tag);
+    assert_eq!((unchanged.status, &*unchanged.text), (304, ""));
+    assert_eq!(unchanged.header("etag"), tag);
+    assert_eq!(again("\"other\"").status, 200);
+    assert_eq!(
+        bob.put(&format!("{messages}/1/reactions/%F0%9F%91%8D"), json!({}))
+            .status,
+        200
+    );
+    assert_eq!(again(&tag).status, 200);
+    let one = alice.get(&format!("{messages}/1")).json();
+    assert_eq!(
+        (&one["payload"], &one["from"]),
+        (&json!("m1"), &json!("alice"))
+    );
+    assert_eq!(one["reactions"], json!({ "\u{1f44d}": ["bob"] }));
+    assert_eq!(one["mentions"], json!(["bob"]));
+    // One takes back one's own, and only that.
+    assert_eq!(
+        alice
+            .delete(&format!("{messages}/1/reactions/%F0%9F%91%8D"))
+            .code(),
+        "not_found"
+    );
+    assert_eq!(
+        bob.delete(&format!("{messages}/1/reactions/x")).code(),
+        "not_found"
+    );
+    assert_eq!(
+        bob.delete(&format!("{messages}/1/reactions/%F0%9F%91%8D"))
+            .status,
+        200
+    );
+    assert!(
+        alice
+            .get(&format!("{messages}/1"))
+            .json()
+            .get("reactions")
+            .is_none()
+    );
+    // New words, and none.
+    assert_eq!(
+        alice
+            .json(
+                "PATCH",
+                &format!("{messages}/2"),
+                json!({ "text": "better" })
+            )
+            .status,
+        200
+    );
+    let edited = bob.get(&format!("{messages}/2")).json();
+    assert_eq!(edited["edited"]["payload"], "better");
+    assert_eq!(alice.delete(&format!("{messages}/3")).status, 200);
+    let recalled = bob.get(&format!("{messages}/3"));
+    assert_eq!(recalled.json()["recalled"]["by"], "alice");
+    assert!(!recalled.text.contains("m3"), "{}", recalled.text);
+    assert_eq!(bob.get(&format!("{messages}/99")).code(), "not_found");
+    // Only what is there, and one's own.
+    let patch = |who: &Http, seq| {
+        who.json(
+            "PATCH",
+            &format!("{messages}/{seq}"),
+            json!({ "text": "x" }),
+        )
+    };
+    assert_eq!(
+        (patch(&bob, 2).status, patch(&bob, 2).code()),
+        (403, "not_allowed".to_owned())
+    );
+    assert_eq!(bob.delete(&format!("{messages}/2")).code(), "not_allowed");
+    assert_eq!(
+        (patch(&alice, 99).status, patch(&alice, 99).code()),
+        (404, "not_found".to_owned())
+    );
+    assert_eq!(
+        (patch(&alice, 3).status, patch(&alice, 3).code()),
+        (409, "conflict".to_owned())
+    );
+    let reply = alice.post(messages, json!({ "text": "x", "reply_to": 99 }));
+    assert_eq!(reply.code(), "not_found");
+    // Sent again, stored once.
+    let by_cid =
+        |text: &str| alice.put(&format!("{messages}/by-cid/7f3a"), json!({ "text": text }));
+    let (first, again, other) = (by_cid("once"), by_cid("once"), by_cid("twice"));
+    assert_eq!((first.status, first.json()), (200, again.json()));
+    assert_eq!((other.status, other.code()), (409, "conflict".to_owned()));
+    // Between two.
+    assert_eq!(
+        alice
+            .post("/v1/dm/bob/messages", json!({ "text": "psst" }))
+            .json()["seq"],
+        1
+    );
+    for (who, other) in [(&alice, "bob"), (&bob, "alice")] {
+        let page = who.get(&format!("/v1/dm/{other}/messages")).json();
+        assert_eq!(page["messages"][0]["payload"], "psst");
+    }
+    let eve = http.sign_in("eve", "");
+    for other in ["alice", "bob"] {
+        assert_eq!(
+            eve.get(&format!("/v1/dm/{other}/messages")).json()["messages"],
+            json!([])
+        );
+    }
+}
+
+#[test]
+fn read_markers_grow_and_what_is_unread_is_counted() {
+    let broker = managed().start();
+    let http = Http::new(&broker);
+    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|user| http.sign_in(user, ""));
+    assert_eq!(ann.post("/v1/rooms", json!({ "room": "pub" })).status, 201);
+    assert_eq!(bob.post("/v1/rooms/pub/join", json!({})).status, 200);
+    for n in 1..=3 {
+        assert_eq!(
+            ann.post("/v1/rooms/pub/messages", json!({ "text": n.to_string() }))
+                .status,
+            201
+        );
+    }
+    let unread = |query: &str| bob.get(&format!("/v1/unread{query}")).json()["rooms"][0].clone();
+    assert_eq!(
+        (&unread("")["unread"], &unread("?room=pub")["head"]),
+        (&json!(3), &json!(3))
+    );
+    assert_eq!(
+        bob.put("/v1/rooms/pub/read", json!({ "seq": 2 })).status,
+        204
+    );
+    assert_eq!(
+        bob.put("/v1/rooms/pub/read", json!({ "seq": 1 })).status,
+        204,
+        "a smaller one changes nothing"
+    );
+    assert_eq!(
+        bob.get("/v1/rooms/pub/read").json(),
+        json!({ "room": "pub", "seq": 2, "head": 3 })
+    );
+    assert_eq!(unread("")["unread"], 1);
+    assert_eq!(
+        bob.put("/v1/rooms/pub/read", json!({ "seq": 4 })).code(),
+        "bad_request"
+    );
+    assert_eq!(eve.get("/v1/rooms/pub/read").code(), "no_such_room");
+    assert_eq!(
+        eve.put("/v1/rooms/pub/read", json!({ "seq": 1 })).code(),
+        "not_allowed"
+    );
+    assert_eq!(eve.get("/v1/unread").json()["rooms"], json!([]));
+}
+
+#[test]
+fn presence_is_told_to_whom_it_is_shown_and_changed_by_oneself() {
+    let broker = managed().set("people.interval_s", 0).start();
+    let http = Http::new(&broker);
+    let [ann, bob] = ["ann", "bob"].map(|user| http.sign_in(user, ""));
+    let _phone = RawClient::connect(
+        broker.tcp(),
+        &Connect {
+            username: Some("ann"),
+            ..clean(Version::V5, "phone")
+        },
+    );
+    let of_ann = |who: &Http| who.get("/v1/users/ann/presence").json()["state"].clone();
+    let until = std::time::Instant::now() + tidings_tests::DEADLINE;
+    while of_ann(&bob) != "online" {
+        assert!(std::time::Instant::now() < until, "{}", of_ann(&bob));
+    }
+    assert_eq!(
+        bob.get("/v1/users/nobody/presence").json(),
+        json!({ "user": "nobody", "state": "offline" })
+    );
+    let chosen = ann.put("/v1/users/ann/presence", json!({ "state": "away" }));
+    assert_eq!(
+        (chosen.status, &chosen.json()["state"]),
+        (200, &json!("away")),
+        "{}",
+        chosen.text
+    );
+    let until = std::time::Instant::now() + tidings_tests::DEADLINE;
+    while of_ann(&bob) != "away" {
+        assert!(std::time::Instant::now() < until, "{}", of_ann(&bob));
+    }
+    assert_eq!(
+        bob.put("/v1/users/ann/presence", json!({ "state": "away" }))
+            .code(),
+        "not_allowed"
+    );
+    let hidden = ann.put("/v1/users/ann/presence", json!({ "visible_to": "nobody" }));
+    assert_eq!(hidden.json()["visible_to"], "nobody");
+    while of_ann(&bob) != "offline" {
+        assert!(std::time::Instant::now() < until, "{}", of_ann(&bob));
+    }
+    assert_eq!(of_ann(&ann), "away");
 }
 
 #[test]

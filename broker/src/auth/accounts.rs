@@ -153,7 +153,12 @@ impl Accounts {
             return Err(Denied::NotAuthorized);
         }
         let is_older = |valid_from| login.issued < valid_from;
-        self.judge_bearer(&login.user, login.roles.clone(), login.ends, is_older)
+        let roles = login.roles.clone();
+        let admitted = self.judge_bearer(&login.user, roles, login.ends, is_older)?;
+        Ok(Admitted {
+            login: Some(login.id.clone()),
+            ..admitted
+        })
     }
 
     fn judge_bearer(
@@ -177,9 +182,9 @@ impl Accounts {
         }
         roles.extend(account.iter().flat_map(|account| account.roles.clone()));
         Ok(Admitted {
-            identity: Identity::user(user).with_roles(roles),
             valid_until: Some(ends),
             has_account: account.is_some(),
+            ..Admitted::as_one(Identity::user(user).with_roles(roles))
         })
     }
 

@@ -63,6 +63,8 @@ struct Claims {
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
+    /// What it is called: no two tokens have the same.
+    pub id: Arc<str>,
     /// Whose it is.
     pub user: Arc<str>,
     /// There was an account of that name when it was given.
@@ -175,10 +177,11 @@ impl Logins {
             Ok(claims) => claims,
             Err(verdict) => return verdict,
         };
-        if self.given_back().ends.contains_key(&claims.jti) {
+        if self.is_given_back(&claims.jti) {
             return Verdict::Over;
         }
         Verdict::Counts(Login {
+            id: claims.jti.into(),
             user: claims.sub.into(),
             has_account: claims.account,
             roles: claims.roles.into_iter().map(Arc::from).collect(),
@@ -187,15 +190,22 @@ impl Logins {
         })
     }
 
-    /// Takes a token back; one that does not count anyway is left as it is.
+    /// Takes a token back, and gives its name; one that does not count anyway is left as it is.
     ///
     /// # Errors
     /// If that cannot be stored, or too many were given back.
-    pub fn give_back(&self, token: &str) -> io::Result<()> {
-        match self.claims(token.as_bytes()) {
-            Ok(claims) => self.given_back().add(claims.jti, claims.exp),
-            Err(_) => Ok(()),
-        }
+    pub fn give_back(&self, token: &str) -> io::Result<Option<Arc<str>>> {
+        let Ok(claims) = self.claims(token.as_bytes()) else {
+            return Ok(None);
+        };
+        let id = Arc::from(&*claims.jti);
+        self.given_back().add(claims.jti, claims.exp)?;
+        Ok(Some(id))
+    }
+
+    /// Whether a token of this name was given back.
+    pub fn is_given_back(&self, id: &str) -> bool {
+        self.given_back().ends.contains_key(id)
     }
 
     fn claims(&self, token: &[u8]) -> Result<Claims, Verdict> {
@@ -316,6 +326,7 @@ impl Authenticate for WithLogins {
                 Verdict::Over => Some(Err(Denied::Outdated)),
                 Verdict::Counts(login) => Some(Ok(Admitted {
                     valid_until: Some(login.ends),
+                    login: Some(login.id),
                     ..Admitted::as_one(Identity::user(&login.user).with_roles(login.roles))
                 })),
             },

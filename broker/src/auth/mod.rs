@@ -19,6 +19,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tidings_core::codec::ReasonCode;
 use tidings_core::message::UnixMillis;
@@ -76,6 +77,8 @@ pub struct Admitted {
     pub valid_until: Option<UnixMillis>,
     /// There is an account of this name: without it, the client is not welcome any more.
     pub has_account: bool,
+    /// The login that it showed: when that is given back, its connection ends.
+    pub login: Option<Arc<str>>,
 }
 
 impl Admitted {
@@ -85,6 +88,7 @@ impl Admitted {
             identity,
             valid_until: None,
             has_account: false,
+            login: None,
         }
     }
 }

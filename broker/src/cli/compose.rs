@@ -78,6 +78,7 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
         http: http::Options {
             login_hours: settings.http.login_hours,
             max_body_bytes: settings.http.max_body_bytes,
+            requests_per_minute: settings.http.requests_per_minute,
             metrics: match settings.http.metrics {
                 MetricsAccess::Local => http::MetricsFor::Local,
                 MetricsAccess::Admin => http::MetricsFor::Admin,

@@ -1,19 +1,23 @@
 //! Who asks: a token in `Authorization: Bearer` or in the cookie `token`, or name and secret in
 //! `Authorization: Basic`; judged by what judges MQTT clients, with the same limits on failures.
 //!
-//! Invariants: nobody without a name comes in; what changes something is not taken from pages of other
+//! Invariants: nobody without a name comes in, and nobody more often than `requests_per_minute` says; what changes something is not taken from pages of other
 //! hosts, whatever a browser sends along with it ([`refuse_foreign_pages`]); no secret is logged.
+
+use std::sync::PoisonError;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tidings_core::rooms::RoomError;
 use tidings_core::rules::{Identity, IdentityKind};
 
 use super::{Api, Peer, Problem};
 use crate::auth::{Admitted, Credentials};
 use crate::listener::websocket::is_same_host;
+use crate::service::pace::Turn;
 
 /// Without `Origin`, a request with a cookie says by this header that a program made it: pages of other
 /// hosts cannot set it.
@@ -68,6 +72,18 @@ impl FromRequestParts<Api> for Caller {
             bearer,
         };
         let admitted = admit(api, credentials).await?;
+        let turn = {
+            let mut pace = api.pace.lock().unwrap_or_else(PoisonError::into_inner);
+            let now_ms = api.reception.clock.now().monotonic_ms;
+            pace.ask(&admitted.identity.user, now_ms)
+        };
+        if turn != Turn::Granted {
+            // A turn comes back soon.
+            return Err(Problem {
+                retry_after_s: Some(1),
+                ..Problem::from(RoomError::TooManyRequests)
+            });
+        }
         let token = match proof {
             Proof::Bearer(token) | Proof::Cookie(token) => Some(token),
             Proof::Basic(..) | Proof::Nothing => None,

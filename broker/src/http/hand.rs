@@ -3,8 +3,8 @@
 //! and journal as what comes over a socket; what it asks of a service, the service answers as to any
 //! client of MQTT 5.
 //!
-//! Invariants: a hand is open only while somebody of that name and with those roles was let in a short
-//! time ago; it takes a place among the connections; it ends as other sessions of the user do, and
+//! Invariants: a hand is open only while somebody of that name, with those roles and that login, was let in
+//! a short time ago; it takes a place among the connections; it ends as other sessions of the user do, and
 //! whoever waits on it hears why. It is let go after [`IDLE`].
 
 use std::collections::HashMap;
@@ -45,8 +45,8 @@ enum Task {
     Ask(String, Bytes, oneshot::Sender<Result<Value, Problem>>),
 }
 
-/// Who one is, as far as a session depends on it.
-type Key = (Arc<str>, Option<Arc<Vec<Arc<str>>>>);
+/// Who one is, as far as a session depends on it: name, roles, and the login that it ends with.
+type Key = (Arc<str>, Option<Arc<Vec<Arc<str>>>>, Option<Arc<str>>);
 
 /// The hands that are open.
 #[derive(Default)]
@@ -116,7 +116,8 @@ impl Api {
     /// Gives a task to the caller's hand; to a new one if there is none, or it is just ending.
     async fn hand_over(&self, caller: &Caller, mut task: Task) -> Result<(), Problem> {
         let identity = caller.identity();
-        let key = (identity.user.clone(), identity.roles.clone());
+        let login = caller.admitted.login.clone();
+        let key = (identity.user.clone(), identity.roles.clone(), login);
         for _ in 0..2 {
             let hand = {
                 let mut open = self
@@ -340,12 +341,10 @@ fn ended(error: SessionError) -> Problem {
         ReasonCode::NotAuthorized | ReasonCode::AdministrativeAction => {
             Problem::new(StatusCode::FORBIDDEN, "not_authorized", text)
         }
-        ReasonCode::MaximumConnectTime => {
-            Problem::new(StatusCode::UNAUTHORIZED, "token_over", text)
-        }
         ReasonCode::PacketTooLarge => {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text)
         }
+        // Another request's token came to its end, for one: this one's may go on.
         _ => Problem::unavailable(text),
     }
 }

@@ -136,11 +136,10 @@ pub(super) async fn message(
         let text = "the message was trimmed by retention";
         return Err(Problem::new(StatusCode::GONE, "gone", text));
     }
-    let found = api.history.json(&page)["messages"][0].take();
-    if found["seq"] != number {
-        return Err(Problem::not_found("there is no such message"));
-    }
-    Ok(found)
+    let found = api.history.json(&page)["messages"].get(0).cloned();
+    found
+        .filter(|message| message["seq"] == number)
+        .ok_or_else(|| Problem::not_found("there is no such message"))
 }
 
 async fn page(api: &Api, caller: &Caller, query: history::Query) -> Result<Page, Problem> {

@@ -52,6 +52,7 @@ async fn login(
     };
     let admitted = admit(&api, credentials).await?;
     let (token, ends) = api
+        .reception
         .logins
         .give(&admitted, api.options.login_hours)
         .map_err(|_| Problem::unavailable("no token can be made"))?;
@@ -73,12 +74,15 @@ async fn logout(
     caller: Caller,
 ) -> Result<Response, Problem> {
     if let Some(token) = caller.token() {
-        let logins = api.logins.clone();
+        let logins = api.reception.logins.clone();
         let token = token.to_owned();
         // It is on disk when the answer leaves.
         let stored = tokio::task::spawn_blocking(move || logins.give_back(&token)).await;
-        if !matches!(stored, Ok(Ok(()))) {
+        let Ok(Ok(login)) = stored else {
             return Err(Problem::unavailable("the token could not be taken back"));
+        };
+        if let Some(login) = login {
+            api.reception.shards.end_login(&login);
         }
     }
     let mut response = reply::done();

@@ -12,22 +12,14 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tidings_bridge::gateway::{Outgoing, Receipt};
 use tidings_core::message::MessageProperties;
+use tidings_core::messages::{CID, MAX_CID_BYTES, MAX_MENTIONS, MENTION};
 
 use super::body::{content_type, is_json, parse, read};
 use super::place::{At, room, seq, user};
 use super::{Api, Caller, Endpoint, Json, Problem, delete, history, patch, post, put, reply};
 
-/// The user property that makes a message idempotent.
-const CID: &str = "cid";
-
-/// The user property that names somebody who is mentioned.
-const MENTION: &str = "mention";
-
-/// Bytes of a cid, of a content type and of a reaction: each is stored with its message.
-const MAX_WORD: usize = 256;
-
-/// People whom one message mentions by property.
-const MAX_MENTIONS: usize = 100;
+/// Bytes of a cid, a name, a content type and a reaction: each is stored with its message.
+const MAX_WORD: usize = MAX_CID_BYTES;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let sends = |endpoint: Endpoint| {

@@ -14,6 +14,7 @@ mod devices;
 mod docs;
 mod endpoint;
 mod hand;
+mod health;
 mod history;
 mod login;
 mod members;
@@ -30,7 +31,7 @@ mod sessions;
 
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -38,11 +39,12 @@ use axum::routing::any;
 use tidings_core::rules::Membership;
 
 use crate::rulebook::Rulebook;
+use crate::service::pace::Pace;
 use tidings_core::state::State;
 
-use crate::auth::Logins;
 use crate::handshake::Reception;
 use crate::history::History;
+use crate::people::Counts;
 use crate::readiness::Readiness;
 use crate::rooms::Rooms;
 use crate::system::Sources;
@@ -66,6 +68,8 @@ pub struct Options {
     pub max_body_bytes: usize,
     /// Who is given the metrics.
     pub metrics: MetricsFor,
+    /// Requests of one user; as many may come at once.
+    pub requests_per_minute: u32,
 }
 
 /// Who is given the metrics.
@@ -86,6 +90,7 @@ impl Default for Options {
             login_hours: 7 * 24,
             max_body_bytes: 1024 * 1024,
             metrics: MetricsFor::Local,
+            requests_per_minute: 6000,
         }
     }
 }
@@ -94,13 +99,13 @@ impl Default for Options {
 pub(crate) struct Parts {
     pub options: Options,
     pub reception: Arc<Reception>,
-    pub logins: Arc<Logins>,
     /// `None`: everyone is in every room.
     pub rooms: Option<Arc<Rooms>>,
     pub rules: Arc<Rulebook>,
     pub members: Arc<dyn Membership + Send + Sync>,
     pub state: Arc<dyn State>,
     pub history: Arc<History>,
+    pub counts: Arc<Counts>,
     pub sources: Arc<Sources>,
     pub readiness: Readiness,
     /// People have passwords and devices have tokens.
@@ -109,6 +114,8 @@ pub(crate) struct Parts {
     pub max_packet_bytes: usize,
     pub hands: Hands,
     pub requests: Requests,
+    /// How often each user asks.
+    pub pace: Mutex<Pace>,
 }
 
 /// The API, as every request sees it.
@@ -136,6 +143,7 @@ pub(crate) struct Peer(pub SocketAddr);
 /// Every endpoint there is.
 fn endpoints() -> Vec<Endpoint> {
     [
+        health::endpoints(),
         login::endpoints(),
         rooms::endpoints(),
         members::endpoints(),

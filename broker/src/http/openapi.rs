@@ -1,5 +1,8 @@
 //! What the API is, as an OpenAPI document made of the table of endpoints: `/v1/openapi.json`.
 
+use std::sync::LazyLock;
+
+use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
@@ -16,7 +19,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 }
 
 async fn document_now() -> Response {
-    reply::ok(&document(&super::endpoints()))
+    static TEXT: LazyLock<String> = LazyLock::new(|| document(&super::endpoints()).to_string());
+    reply::with(StatusCode::OK, "application/json", TEXT.as_str())
 }
 
 /// The document of these endpoints.

@@ -85,11 +85,10 @@ impl Problem {
                 "too_many_requests",
                 "too much at once, try again later",
             ),
-            ReasonCode::TopicNameInvalid => (
-                StatusCode::BAD_REQUEST,
-                "bad_request",
-                "that cannot be a topic",
-            ),
+            // Names were looked at before: it is about a message that is not there.
+            ReasonCode::TopicNameInvalid => {
+                (StatusCode::NOT_FOUND, "not_found", "there is no such thing")
+            }
             ReasonCode::PayloadFormatInvalid => (
                 StatusCode::BAD_REQUEST,
                 "bad_request",
@@ -103,7 +102,7 @@ impl Problem {
                 "too_large",
                 "it is too large",
             ),
-            // What else is refused is not what was there before: the same name, other content.
+            // It is not what was there before: a cid with other content, a message that was recalled.
             ReasonCode::ImplementationSpecificError => {
                 (StatusCode::CONFLICT, "conflict", "it was refused")
             }

@@ -1,4 +1,4 @@
-//! Read markers: `/v1/rooms/{room}/read`. A marker is the retained message `read/{room}/{user}`, which only
+//! What is read and what is not: `/v1/rooms/{room}/read` and `/v1/unread`. A marker is the retained message `read/{room}/{user}`, which only
 //! grows; it is published in the caller's session, and told to whom the topic rules let read it.
 
 use axum::extract::State;
@@ -9,8 +9,9 @@ use tidings_bridge::gateway::Outgoing;
 use tidings_core::message::{MessageProperties, Offset};
 use tidings_core::rooms::RoomError;
 
-use super::place::{At, room};
+use super::place::{At, Query, room};
 use super::{Api, Caller, Endpoint, Json, Problem, get, put, reply};
+use crate::people::UnreadQuery;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -27,7 +28,48 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         )
         .takes("ReadMark")
         .answers_nothing(),
+        get("/v1/unread", unread, "What you have not read, counted now")
+            .query("room", "string", "Only this room")
+            .query("after", "string", "Only rooms after this one")
+            .query("after_direct", "string", "Only people after this one")
+            .query(
+                "limit",
+                "integer",
+                "Rooms, and people, at most; 100 is the default and the most",
+            )
+            .answers(200, "Rooms and people in the order of names", "Unread"),
     ]
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    room: Option<String>,
+    #[serde(default)]
+    after: String,
+    #[serde(default)]
+    after_direct: String,
+    limit: Option<usize>,
+}
+
+async fn unread(
+    State(api): State<Api>,
+    caller: Caller,
+    Query(part): Query<Part>,
+) -> Result<Response, Problem> {
+    if let Some(name) = &part.room {
+        room(name)?;
+    }
+    let query = UnreadQuery {
+        rooms: part.room.map(|room| vec![room]),
+        after: part.after,
+        after_direct: part.after_direct,
+        limit: part.limit,
+    };
+    let count = move || api.counts.answer(caller.identity(), &query);
+    let counted = tokio::task::spawn_blocking(count).await;
+    let counted = counted.map_err(|_| Problem::unavailable("nothing can be counted now"))?;
+    Ok(reply::ok(&counted))
 }
 
 async fn mine(

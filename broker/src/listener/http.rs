@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Method, Response, StatusCode, Uri, header};
 use axum::response::IntoResponse;
-use axum::routing::{any, get};
+use axum::routing::any;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -28,7 +28,6 @@ use super::{bearer, page};
 use crate::admission::Place;
 use crate::handshake::{Origin, Reception};
 use crate::http::{self, Api, Peer};
-use crate::readiness::{self, Readiness};
 use crate::transport::Transport;
 
 /// How long a connection may serve pages: some reloads of the chat, then the browser comes anew.
@@ -46,7 +45,6 @@ pub(super) struct Pages {
 #[derive(Clone)]
 struct Served {
     reception: Arc<Reception>,
-    readiness: Readiness,
 }
 
 /// What a request needs to become a client. Only the first upgrade of a connection finds it.
@@ -54,27 +52,12 @@ struct Served {
 struct Seat(Arc<Mutex<Option<(SocketAddr, Instant, Place)>>>);
 
 impl Pages {
-    pub fn new(
-        websocket_path: &str,
-        reception: Arc<Reception>,
-        readiness: Readiness,
-        api: Api,
-    ) -> Self {
-        let served = Served {
-            reception,
-            readiness,
-        };
-        let mut router = Router::new()
-            .route(
-                "/healthz",
-                get(|| async { page::text(StatusCode::OK, "ok\n") }),
-            )
-            .route("/readyz", get(ready));
+    pub fn new(websocket_path: &str, reception: Arc<Reception>, api: Api) -> Self {
+        let served = Served { reception };
+        let mut router = Router::new();
         // The router panics on a path that is there twice, or has characters of its own.
         let is_plain = !websocket_path.contains(['{', '}', '*', ':']);
-        let is_taken =
-            matches!(websocket_path, "/healthz" | "/readyz") || http::has(websocket_path);
-        if is_plain && !is_taken {
+        if is_plain && !http::has(websocket_path) {
             router = router.route(websocket_path, any(upgrade));
         }
         Self {
@@ -110,16 +93,6 @@ pub(super) async fn serve(
     match timeout(CONNECTION, connection).await {
         Ok(Ok(())) | Err(_) => {}
         Ok(Err(error)) => debug!(%peer, %error, "HTTP connection"),
-    }
-}
-
-async fn ready(State(served): State<Served>) -> Response<Body> {
-    let unavailable = |why: &str| page::text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
-    match served.readiness.get() {
-        readiness::State::Ready => page::text(StatusCode::OK, "ready\n"),
-        readiness::State::Starting => unavailable("starting"),
-        readiness::State::Stopping => unavailable("stopping"),
-        readiness::State::StoreFailed(why) => unavailable(&format!("the store failed: {why}")),
     }
 }
 

@@ -26,7 +26,6 @@ use tracing::{debug, warn};
 use crate::admission::Place;
 use crate::handshake::{Origin, Reception};
 use crate::http::Api;
-use crate::readiness::Readiness;
 use crate::transport::Transport;
 use detect::Speaks;
 
@@ -101,13 +100,12 @@ impl Bound {
 pub(crate) async fn accept_loop(
     bound: Bound,
     reception: Arc<Reception>,
-    readiness: Readiness,
     api: Api,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(bound.listener)?;
     let kind = bound.options.kind;
-    let pages = http::Pages::new(&bound.options.path, reception.clone(), readiness, api);
+    let pages = http::Pages::new(&bound.options.path, reception.clone(), api);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -43,6 +44,8 @@ pub(super) struct Local {
     shard: RefCell<Shard>,
     shared: Shared,
     connections: RefCell<Connections>,
+    /// Connections that showed a login, and which.
+    logins: RefCell<HashMap<ConnId, Arc<str>>>,
     /// Connections that are over and that the shard still has to be told of.
     ended: RefCell<Vec<ConnId>>,
     flush_wanted: Cell<bool>,
@@ -67,6 +70,7 @@ impl Local {
             shard: RefCell::new(shard),
             shared,
             connections: RefCell::default(),
+            logins: RefCell::default(),
             ended: RefCell::default(),
             flush_wanted: Cell::new(true),
             flusher: Cell::new(None),
@@ -94,6 +98,9 @@ impl Local {
             .shard
             .borrow_mut()
             .open(self.shared.clock.now(), arrival.request);
+        if let Some(login) = arrival.login {
+            self.logins.borrow_mut().insert(id, login);
+        }
         let connection =
             Connection::new(id, arrival.origin, transport, arrival.rest, arrival.place);
         let connection = Rc::new(connection);
@@ -114,6 +121,20 @@ impl Local {
     /// Somebody looks into the shard, or reaches into it.
     pub fn visit(&self, visit: Visit) {
         visit(self.shared.clock.now(), &mut self.shard.borrow_mut());
+        self.want_flush();
+    }
+
+    /// A login was given back.
+    pub fn end_login(&self, login: &Arc<str>) {
+        let logins = self.logins.borrow();
+        let showed = logins.iter().filter(|(_, shown)| *shown == login);
+        let mut ended: Vec<ConnId> = showed.map(|(conn, _)| *conn).collect();
+        // In an order that does not depend on how they were hashed.
+        ended.sort_unstable();
+        let now = self.shared.clock.now();
+        for conn in ended {
+            self.shard.borrow_mut().sign_out(now, conn);
+        }
         self.want_flush();
     }
 
@@ -375,6 +396,7 @@ impl Local {
             let _ = self.poll_write(&connection, &mut nobody);
         }
         drop(connection.take_transport());
+        self.logins.borrow_mut().remove(&id);
         let disconnected = Input::Disconnected { conn: id };
         self.shard
             .borrow_mut()

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Input(Input),
     /// Somebody looks into the shard, or reaches into it.
     Visit(Visit),
+    /// A login was given back: connections that showed it end.
+    EndLogin(Arc<str>),
     /// End now, whatever is unfinished: the deadline of a stop has passed.
     Abandon,
 }
@@ -48,6 +50,8 @@ pub(crate) struct Arrival {
     pub origin: Origin,
     /// Its place among the connections, if it takes one.
     pub place: Option<Place>,
+    /// The login that it showed, if it did.
+    pub login: Option<Arc<str>>,
 }
 
 /// The mailboxes of all shards, from outside.
@@ -117,6 +121,13 @@ impl Mailboxes {
         };
         self.send(shard, Command::Visit(Box::new(visit)));
         is_done
+    }
+
+    /// Ends the connections that showed a login, in every shard.
+    pub fn end_login(&self, login: &Arc<str>) {
+        for shard in 0..self.len() {
+            self.send(shard, Command::EndLogin(login.clone()));
+        }
     }
 
     /// Hands a client over.

@@ -219,6 +219,7 @@ async fn inbox_loop(local: Rc<Local>, mut inbox: mailbox::Inbox) {
                     local.input(input);
                 }
                 Command::Visit(visit) => local.visit(visit),
+                Command::EndLogin(login) => local.end_login(&login),
                 Command::Abandon => return,
             }
         }

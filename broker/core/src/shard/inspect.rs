@@ -76,13 +76,15 @@ impl Shard {
     }
 
     /// Ends the connection of a client, of this user if one is given, as an administrative action; its
-    /// Session State stays as long as it would. False if there is none.
+    /// Session State stays as long as it would. False if there is none; parts of the broker are none.
     pub fn disconnect_client(&mut self, now: Now, client_id: &str, user: Option<&str>) -> bool {
         let Some(&conn) = self.by_client.get(client_id) else {
             return false;
         };
         let session = self.sessions.get(conn);
-        let is_meant = session.is_some_and(|session| is_of(session, user));
+        let is_meant = session.is_some_and(|session| {
+            is_of(session, user) && session.client.identity.kind != IdentityKind::Broker
+        });
         if is_meant {
             let reason = ReasonCode::AdministrativeAction;
             self.disconnect(now, conn, reason, "the session was ended by hand");

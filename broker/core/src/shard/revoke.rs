@@ -51,21 +51,33 @@ impl Shard {
             .map(|(conn, _)| conn)
             .collect();
         for conn in connected {
-            let is_opening = self.openings.contains_key(&conn);
-            if is_opening {
-                let refusal = ConnAck::refusal(ReasonCode::NotAuthorized);
-                self.send(conn, &Packet::ConnAck(refusal));
-            }
-            // A Will is published later than now, when its user may not speak any more.
-            self.end_session(now, conn, *reason, Will::Withdraw, *forget);
-            if is_opening {
-                self.close_silently(conn, *reason);
-            } else {
-                self.close_connection(conn, *reason, Some((*text).to_owned()));
-            }
+            self.send_away(now, conn, *reason, text, *forget);
         }
         for client_id in &**offline {
             self.revoke_offline(client_id, user, *forget);
+        }
+    }
+
+    /// Ends a connection whose user signed out; what else they are connected with stays.
+    pub fn sign_out(&mut self, now: Now, conn: ConnId) {
+        let session = self.sessions.get(conn);
+        if session.is_some_and(|session| session.stage != Stage::Closing) {
+            self.send_away(now, conn, ReasonCode::NotAuthorized, "signed out", false);
+        }
+    }
+
+    fn send_away(&mut self, now: Now, conn: ConnId, reason: ReasonCode, text: &str, forget: bool) {
+        let is_opening = self.openings.contains_key(&conn);
+        if is_opening {
+            let refusal = ConnAck::refusal(ReasonCode::NotAuthorized);
+            self.send(conn, &Packet::ConnAck(refusal));
+        }
+        // A Will is published later than now, when its user may not speak any more.
+        self.end_session(now, conn, reason, Will::Withdraw, forget);
+        if is_opening {
+            self.close_silently(conn, reason);
+        } else {
+            self.close_connection(conn, reason, Some(text.to_owned()));
         }
     }
 

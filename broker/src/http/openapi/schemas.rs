@@ -196,7 +196,23 @@ fn messages() -> Value {
 
 fn people() -> Value {
     let visible_to = json!({ "type": "string", "enum": ["everyone", "rooms", "nobody"] });
+    let counted = json!({
+        "type": "object",
+        "required": ["head", "read", "unread"],
+        "properties": {
+            "room": { "type": "string", "description": "Of a room" },
+            "with": { "type": "string", "description": "Of direct messages" },
+            "head": number(), "read": number(), "unread": number(), "mentions": number(),
+            "more": { "type": "boolean", "description": "There are more than were counted" },
+            "last": { "$ref": "#/components/schemas/Message" },
+            "peer_delivered": number(), "peer_read": number(),
+        },
+    });
     json!({
+        "Unread": answer(json!({
+            "rooms": { "type": "array", "items": counted }, "more": flag(),
+            "direct": { "type": "array", "items": counted }, "more_direct": flag(),
+        })),
         "ReadState": answer(json!({ "room": text(), "seq": number(), "head": number() })),
         "ReadMark": request(&["seq"], json!({ "seq": number() })),
         "PresenceChange": request(&[], json!({
