@@ -5,7 +5,7 @@ import { shallowReactive } from 'vue'
 import { objectIn, whole, type Arrival } from '../wire/arrival'
 import { deliveredTopic, entryTopic, peerOf, placeOf, readTopic, roomOf, typingTopic, type EntryKind, type TalkKey } from '../wire/topics'
 import { randomId } from '../store/ids'
-import { Outbox } from '../store/outbox'
+import { Outbox, WINDOW } from '../store/outbox'
 import { People } from '../store/presence'
 import { Receipts, mentions } from '../store/receipts'
 import { Rooms } from '../store/rooms'
@@ -15,7 +15,7 @@ import { Line, type LineView } from '../transport/line'
 import type { PathChoice } from '../transport/choice'
 import { Refused, sentence, type Credentials, type Open, type Path } from '../transport/transport'
 import { History } from './history'
-import { overviewFromJson } from './overview'
+import { nextOverview, overviewFromJson } from './overview'
 import { Places } from './places'
 import { Sender } from './sender'
 
@@ -37,6 +37,8 @@ export interface ClientView {
 
 /** Something for the person to know, shown for a while: a text of the broker. */
 export type Notice = (text: string) => void
+/** An event of the person's inbox, as the broker writes it. */
+export type Happened = (event: Record<string, unknown>) => void
 /** A message of somebody else, for who listens rather than looks. */
 export type Heard = (talk: TalkKey, from: string, text: string) => void
 
@@ -48,6 +50,7 @@ export interface ClientOptions {
   tab: Storage | null
   browser: Storage | null
   notice: Notice
+  happened: Happened
   heard: Heard
 }
 
@@ -57,6 +60,8 @@ const SHOW_EVERY = 25
 const HOLE_PATIENCE = 400
 /** How long confirmations of what came are gathered, in ms. */
 const CONFIRM_AFTER = 200
+/** Answers about what is unread that are asked for, of 100 rooms each. */
+const MAX_OVERVIEWS = 10
 /** People whose presence is asked for: as many as are in view. */
 const MAX_WATCHED = 150
 
@@ -94,6 +99,8 @@ export class Client {
     this.history = new History(me, this.talks, (method, fields) => this.line.ask(method, fields))
     this.outbox = new Outbox(options.tab, me)
     this.sender = new Sender(me, this.outbox, {
+      // Requests overtake each other, packets of one connection do not.
+      window: () => (this.line.view.path === 'websocket' ? WINDOW : 1),
       publish: (topic, text, how) => this.line.publish(topic, text, how),
       sent: ({ talk, cid }, stamp) => this.change('talks', () => this.talks.get(talk).timeline.acknowledge(cid, stamp)),
       refused: ({ talk, cid, kind }, why) => {
@@ -111,7 +118,7 @@ export class Client {
         online: () => void this.online(),
         offline: () => this.outbox.allBack(),
         arrived: (arrival) => this.arrived(arrival),
-        reset: () => this.change('talks', () => this.talks.reset()),
+        reset: () => this.reset(),
         denied: (why) => (this.view.denied = why),
       },
       options.choice,
@@ -261,22 +268,29 @@ export class Client {
   /** What is unread and what was said last, as the broker has it; without it, counting begins here. */
   private async overview(): Promise<void> {
     try {
-      const { rooms, direct } = overviewFromJson(await this.line.ask('unread', {}))
-      for (const { key, head, read, unread, last } of [...rooms, ...direct]) {
-        if (last && this.talks.get(key).preview === null) this.talks.remember(key, last)
-        this.receipts.read(key, this.me, read)
-        this.receipts.counted(key, head, unread)
-        if (!this.view.managed && last && !this.places.hasLeft(key)) this.places.visit(key)
+      let next: Record<string, unknown> | null = {}
+      for (let page = 0; next && page < MAX_OVERVIEWS; page += 1) {
+        const answer: Record<string, unknown> = await this.line.ask('unread', next)
+        this.take(overviewFromJson(answer))
+        next = nextOverview(answer)
       }
-      for (const { key, delivered, readByPeer } of direct) {
-        this.receipts.delivered(key, delivered)
-        this.receipts.read(key, key.slice(3), readByPeer)
-        this.places.returned(key)
-      }
-      this.show('talks')
     } catch {
       // Then it is counted from here on.
     }
+  }
+
+  private take({ rooms, direct }: ReturnType<typeof overviewFromJson>): void {
+    for (const { key, head, read, unread, last } of [...rooms, ...direct]) {
+      if (last && this.talks.get(key).preview === null) this.talks.remember(key, last)
+      this.receipts.read(key, this.me, read)
+      this.receipts.counted(key, head, unread)
+      if (!this.view.managed && last && !this.places.hasLeft(key)) this.places.visit(key)
+    }
+    for (const { key, delivered, readByPeer } of direct) {
+      this.receipts.delivered(key, delivered)
+      this.receipts.read(key, key.slice(3), readByPeer)
+    }
+    this.show('talks')
   }
 
   private arrived(arrival: Arrival): void {
@@ -378,8 +392,14 @@ export class Client {
 
   private inboxArrived(arrival: Arrival): void {
     const event = objectIn(arrival.text)
-    const text = event?.['text']
-    if (event?.['event'] === 'refused' && typeof text === 'string') this.options.notice(text)
+    if (event) this.options.happened(event)
+  }
+
+  /** What is in memory may have holes that nobody can see: it is read anew. */
+  private reset(): void {
+    this.change('talks', () => this.talks.reset())
+    // Without a connection it is read when there is one.
+    if (this.line.view.state === 'online' && this.view.open) void this.open(this.view.open)
   }
 
   // ---- Holes

@@ -37,6 +37,19 @@ export function overviewFromJson(json: Json): { rooms: Overview[]; direct: Direc
   }
 }
 
+/** How to ask for what did not fit into an answer; null if everything did. */
+export function nextOverview(json: Json): Json | null {
+  if (json['more'] !== true && json['more_direct'] !== true) return null
+  const after = listOf(json['rooms']).at(-1)?.['room']
+  const afterDirect = listOf(json['direct']).at(-1)?.['with']
+  // Of what is complete nothing comes again: no name is behind the last there can be.
+  const behindAll = '\u{10ffff}'
+  return {
+    after: json['more'] === true && typeof after === 'string' ? after : behindAll,
+    after_direct: json['more_direct'] === true && typeof afterDirect === 'string' ? afterDirect : behindAll,
+  }
+}
+
 function overview(key: TalkKey, json: Json): Overview {
   return {
     key,

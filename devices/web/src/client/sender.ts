@@ -8,6 +8,8 @@ import { mentionedIn } from '../text/segments'
 import { Refused, type How } from '../transport/transport'
 
 export interface SenderPort {
+  /** Parcels that may be under way at once. */
+  window(): number
   publish(topic: string, text: string, options: How): Promise<Stamp>
   sent(parcel: Parcel, stamp: Stamp): void
   refused(parcel: Parcel, why: string): void
@@ -31,7 +33,7 @@ export class Sender {
 
   /** Sends what waits; to be called when something was added, and when there is a connection. */
   send(): void {
-    for (const parcel of this.outbox.take()) void this.sendOne(parcel)
+    for (const parcel of this.outbox.take(this.port.window())) void this.sendOne(parcel)
   }
 
   private async sendOne(parcel: Parcel): Promise<void> {

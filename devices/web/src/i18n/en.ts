@@ -206,6 +206,14 @@ export const en = {
   yes: 'Yes',
   error_notice: 'Problem: {text}',
 
+  // What others did
+  event_invited: '{who} invited you to {where}.',
+  event_removed: '{who} removed you from {where}.',
+  event_banned: '{who} banned you from {where}.',
+  event_unbanned: '{who} lifted your ban from {where}.',
+  event_muted: '{who} muted you in {where}.',
+  event_unmuted: '{who} lets you speak again in {where}.',
+
   // Help
   key_send: 'Send',
   key_newline: 'New line',

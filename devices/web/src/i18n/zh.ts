@@ -198,6 +198,13 @@ export const zh: Words = {
   yes: '是',
   error_notice: '问题：{text}',
 
+  event_invited: '{who} 邀请你加入 {where}。',
+  event_removed: '{who} 将你移出了 {where}。',
+  event_banned: '{who} 在 {where} 封禁了你。',
+  event_unbanned: '{who} 解除了你在 {where} 的封禁。',
+  event_muted: '{who} 在 {where} 禁言了你。',
+  event_unmuted: '{who} 解除了你在 {where} 的禁言。',
+
   key_send: '发送',
   key_newline: '换行',
   key_cancel: '取消回复或编辑；回到输入框',
