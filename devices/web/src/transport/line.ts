@@ -27,9 +27,10 @@ export interface LineListener {
   denied(why: string): void
 }
 
-/** Between two looks at the clock, in ms; a much longer time means that the machine slept. */
+/** Between two looks at the clock, in ms. */
 const TICK = 5000
-const SLEPT = 30_000
+/** A longer time than this between two looks means that the machine slept: hidden pages look once a minute. */
+const SLEPT = 90_000
 
 export class Line {
   readonly view: LineView = shallowReactive<LineView>({ state: 'connecting', path: null, problem: '', retryAt: null })
@@ -111,7 +112,7 @@ export class Line {
     const now = Date.now()
     const slept = now - this.lastTick > SLEPT
     this.lastTick = now
-    if (slept && document.visibilityState === 'visible' && this.current) {
+    if (slept && this.current) {
       // The other end is gone or not; asking would take longer than connecting.
       this.startAnew('the machine slept')
       return

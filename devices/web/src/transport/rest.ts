@@ -59,7 +59,7 @@ export function asking(method: string, fields: Json, me: string): Call | null {
       return Object.keys(fields).length === 0 ? { method: 'GET', path } : { method: 'PUT', path, body: fields }
     }
     case 'unread':
-      return { method: 'GET', path: '/v1/unread' }
+      return { method: 'GET', path: `/v1/unread${query(['after', 'after_direct'])}` }
     case 'list':
       return { method: 'GET', path: `/v1/rooms${query(['public', 'after', 'limit'])}` }
     case 'create':
