@@ -24,7 +24,6 @@ await withBrowser(async (visit) => {
     const mallory = new Person('alice', page, url)
     await page.goto(url)
     await mallory.at('name').fill('alice')
-    await mallory.at('enter').click()
     await mallory.at('password').fill('guess')
     await mallory.at('enter').click()
     await mallory.at('problem').getByText('Wrong name or password').waitFor()

@@ -26,7 +26,7 @@ await withBrowser(async (visit) => {
     source.onmessage = ({ data, lastEventId }) => got.push({ ...JSON.parse(data), lastEventId })
     return new Promise((resolve) => (source.onopen = () => resolve()))
   }, token)
-  const listening = spawn('mosquitto_sub', [...shell('carol'), '-t', 'chat/square/+', '-F', '%t %p %P', '-d'])
+  const listening = spawn('stdbuf', ['-oL', 'mosquitto_sub', ...shell('carol'), '-t', 'chat/square/+', '-F', '%t %p %P', '-d'])
   const lines = []
   createInterface({ input: listening.stdout }).on('line', (line) => lines.push(line))
   const heard = async (fits) => {

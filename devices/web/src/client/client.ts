@@ -180,6 +180,7 @@ export class Client {
     const parcel = { cid, talk, kind, target, text, at: now }
     this.outbox.add(parcel)
     this.signal.reset()
+    if (roomOf(talk) === null) this.places.visit(talk)
     this.change('talks', () => this.talks.get(talk).timeline.compose({ cid, kind, target, text, now }))
     if (this.line.view.state === 'online') this.sender.send()
   }
@@ -282,8 +283,8 @@ export class Client {
   private take({ rooms, direct }: ReturnType<typeof overviewFromJson>): void {
     for (const { key, head, read, unread, last } of [...rooms, ...direct]) {
       if (last && this.talks.get(key).preview === null) this.talks.remember(key, last)
+      this.receipts.counted(key, head, read, unread)
       this.receipts.read(key, this.me, read)
-      this.receipts.counted(key, head, unread)
       if (!this.view.managed && last && !this.places.hasLeft(key)) this.places.visit(key)
     }
     for (const { key, delivered, readByPeer } of direct) {

@@ -33,7 +33,9 @@ export function talkList(client: Client): TalkItem[] {
   } else {
     for (const key of client.talks.keys) if (client.talk(key)?.preview && !client.places.hasLeft(key)) keys.add(key)
   }
-  for (const key of client.talks.keys) if (key.startsWith('dm/') && client.talk(key)?.preview) keys.add(key)
+  for (const key of client.talks.keys) {
+    if (key.startsWith('dm/') && client.talk(key)?.preview && !client.places.hasLeft(key)) keys.add(key)
+  }
   if (client.view.open) keys.add(client.view.open)
   return [...keys].map((key) => itemOf(client, key)).sort(newestFirst)
 }

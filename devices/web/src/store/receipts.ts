@@ -15,7 +15,12 @@ interface Counted {
   /** The counts are right up to this number of the talk. */
   upTo: number
   unread: Unread
+  /** Those of them that were counted here, the last ones. */
+  recent: readonly { seq: number; mentionsMe: boolean }[]
 }
+
+/** Messages counted here that the broker's count may not know of yet. */
+const MAX_RECENT = 500
 
 const NONE: Unread = { messages: 0, mentions: 0 }
 
@@ -60,25 +65,36 @@ export class Receipts {
     return this.counts.get(talk)?.unread ?? NONE
   }
 
-  /** The broker's count, at number `upTo` of the talk. */
-  counted(talk: TalkKey, upTo: number, unread: Unread): void {
-    if (upTo >= (this.counts.get(talk)?.upTo ?? 0)) this.counts.set(talk, { upTo, unread })
+  /** The broker's count, at number `upTo` of the talk, for who has read up to `read`. */
+  counted(talk: TalkKey, upTo: number, read: number, unread: Unread): void {
+    // More was read here meanwhile: it counted what is read by now.
+    if (read < this.readUpTo(talk)) return
+    const recent = (this.counts.get(talk)?.recent ?? []).filter(({ seq }) => seq > upTo)
+    this.counts.set(talk, {
+      upTo: recent.at(-1)?.seq ?? upTo,
+      unread: {
+        messages: unread.messages + recent.length,
+        mentions: unread.mentions + recent.filter(({ mentionsMe }) => mentionsMe).length,
+      },
+      recent,
+    })
   }
 
   /** A message of somebody else came; history that comes again is not counted again. */
   arrived(talk: TalkKey, seq: number, mentionsMe: boolean): void {
-    const { upTo, unread } = this.counts.get(talk) ?? { upTo: 0, unread: NONE }
+    const { upTo, unread, recent } = this.counts.get(talk) ?? { upTo: 0, unread: NONE, recent: [] }
     if (seq <= upTo || seq <= this.readUpTo(talk)) return
     this.counts.set(talk, {
       upTo: seq,
       unread: { messages: unread.messages + 1, mentions: unread.mentions + (mentionsMe ? 1 : 0) },
+      recent: [...recent.slice(1 - MAX_RECENT), { seq, mentionsMe }],
     })
   }
 
   /** This person has read up to `seq`, after which there is `rest`. */
   caughtUp(talk: TalkKey, seq: number, rest: Unread): void {
     const upTo = Math.max(seq, this.counts.get(talk)?.upTo ?? 0)
-    this.counts.set(talk, { upTo, unread: rest })
+    this.counts.set(talk, { upTo, unread: rest, recent: [] })
   }
 
   forget(talk: TalkKey): void {

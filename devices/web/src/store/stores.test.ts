@@ -92,12 +92,22 @@ describe('Receipts', () => {
 
   it('count on from the number at which the broker counted, each message once', () => {
     const receipts = new Receipts('me')
-    receipts.counted('chat/a', 10, { messages: 4, mentions: 1 })
+    receipts.counted('chat/a', 10, 6, { messages: 4, mentions: 1 })
     for (const seq of [9, 10, 11, 11, 12]) receipts.arrived('chat/a', seq, seq === 12)
     expect(receipts.unread('chat/a')).toEqual({ messages: 6, mentions: 2 })
+    receipts.read('chat/a', 'me', 12)
     receipts.caughtUp('chat/a', 12, { messages: 0, mentions: 0 })
-    receipts.counted('chat/a', 10, { messages: 4, mentions: 1 })
+    receipts.counted('chat/a', 11, 6, { messages: 5, mentions: 1 })
     expect(receipts.unread('chat/a')).toEqual({ messages: 0, mentions: 0 })
+  })
+
+  it('have what came while the broker was asked, and not twice', () => {
+    const receipts = new Receipts('me')
+    for (const seq of [99, 100, 101, 102]) receipts.arrived('chat/a', seq, seq === 102)
+    receipts.counted('chat/a', 100, 40, { messages: 60, mentions: 3 })
+    expect(receipts.unread('chat/a')).toEqual({ messages: 62, mentions: 4 })
+    receipts.arrived('chat/a', 102, true)
+    expect(receipts.unread('chat/a').messages).toBe(62)
   })
 
   it('know a mention from a part of a longer name', () => {
