@@ -16,6 +16,7 @@ import type { PathChoice } from '../transport/choice'
 import { Refused, sentence, type Credentials, type Open, type Path } from '../transport/transport'
 import { History } from './history'
 import { nextOverview, overviewFromJson } from './overview'
+import { Markers } from './markers'
 import { Places } from './places'
 import { Sender } from './sender'
 
@@ -58,8 +59,6 @@ export interface ClientOptions {
 const SHOW_EVERY = 25
 /** How long a missing number is waited for before history is asked, in ms. */
 const HOLE_PATIENCE = 400
-/** How long confirmations of what came are gathered, in ms. */
-const CONFIRM_AFTER = 200
 /** Answers about what is unread that are asked for, of 100 rooms each. */
 const MAX_OVERVIEWS = 10
 /** People whose presence is asked for: as many as are in view. */
@@ -85,8 +84,8 @@ export class Client {
   private showTimer: ReturnType<typeof setTimeout> | undefined
   private typingTimer: ReturnType<typeof setTimeout> | undefined
   private holeTimer: ReturnType<typeof setTimeout> | undefined
-  private confirmTimer: ReturnType<typeof setTimeout> | undefined
-  private readonly toConfirm = new Map<TalkKey, number>()
+  /** What is lost is said again by the next marker, which is higher. */
+  private readonly markers = new Markers((topic, text) => void this.line.publish(topic, text, { retain: true }).catch(() => undefined))
   private readonly watched = new Map<string, readonly string[]>()
   private filters = ''
 
@@ -135,7 +134,8 @@ export class Client {
   }
 
   close(): void {
-    for (const timer of [this.showTimer, this.typingTimer, this.holeTimer, this.confirmTimer]) clearTimeout(timer)
+    for (const timer of [this.showTimer, this.typingTimer, this.holeTimer]) clearTimeout(timer)
+    this.markers.flush()
     this.sender.close()
     this.line.close()
   }
@@ -214,8 +214,7 @@ export class Client {
     const mentioned = rest.filter((entry) => mentions(entry.text ?? '', this.me)).length
     this.receipts.caughtUp(key, Math.max(seq, talk.timeline.head), { messages: rest.length, mentions: mentioned })
     this.show('talks')
-    // What is lost is said again by the next marker, which is higher.
-    void this.line.publish(readTopic(key, this.me), String(seq), { retain: true }).catch(() => undefined)
+    this.markers.raise(readTopic(key, this.me), seq)
   }
 
   // ---- Rooms
@@ -285,9 +284,11 @@ export class Client {
       if (last && this.talks.get(key).preview === null) this.talks.remember(key, last)
       this.receipts.counted(key, head, read, unread)
       this.receipts.read(key, this.me, read)
-      if (!this.view.managed && last && !this.places.hasLeft(key)) this.places.visit(key)
     }
-    for (const { key, delivered, readByPeer } of direct) {
+    for (const { key, last, delivered, readByPeer } of direct) {
+      const topic = deliveredTopic(key, this.me)
+      // What was written while nobody was here has come now.
+      if (topic && last && last.from !== this.me) this.markers.raise(topic, last.seq)
       this.receipts.delivered(key, delivered)
       this.receipts.read(key, key.slice(3), readByPeer)
     }
@@ -332,25 +333,12 @@ export class Client {
       const text = arrival.text ?? ''
       if (arrival.seq !== null) this.receipts.arrived(place.talk, arrival.seq, arrival.mentions.includes(this.me) || mentions(text, this.me))
       if (place.talk === this.view.open) this.options.heard(place.talk, place.from, text)
-      this.deliveredLater(place.talk, arrival.seq)
+      const delivered = deliveredTopic(place.talk, this.me)
+      if (delivered && arrival.seq !== null) this.markers.raise(delivered, arrival.seq)
       if (place.talk.startsWith('dm/') || this.view.managed === false) this.places.returned(place.talk)
     }
     this.show('talks', 'typing')
     if (this.talks.get(place.talk).timeline.hole) this.mendLater()
-  }
-
-  /** Tells the other one of a direct talk that it has come here; once for several. */
-  private deliveredLater(talk: TalkKey, seq: number | null): void {
-    if (seq === null || !deliveredTopic(talk, this.me)) return
-    this.toConfirm.set(talk, Math.max(seq, this.toConfirm.get(talk) ?? 0))
-    this.confirmTimer ??= setTimeout(() => {
-      this.confirmTimer = undefined
-      for (const [key, upTo] of this.toConfirm) {
-        const topic = deliveredTopic(key, this.me)
-        if (topic) void this.line.publish(topic, String(upTo), { retain: true }).catch(() => undefined)
-      }
-      this.toConfirm.clear()
-    }, CONFIRM_AFTER)
   }
 
   /** This person reads on another device, or somebody else does. */
