@@ -123,7 +123,11 @@ export class Client {
       options.choice,
     )
     this.line.start(this.wantedFilters())
+    window.addEventListener('pagehide', this.leaving)
   }
+
+  /** A page that goes has no time to gather. */
+  private readonly leaving = (): void => this.markers.flush()
 
   get connection(): LineView {
     return this.line.view
@@ -135,6 +139,7 @@ export class Client {
 
   close(): void {
     for (const timer of [this.showTimer, this.typingTimer, this.holeTimer]) clearTimeout(timer)
+    window.removeEventListener('pagehide', this.leaving)
     this.markers.flush()
     this.sender.close()
     this.line.close()
@@ -148,6 +153,7 @@ export class Client {
 
   /** Looks at a talk, or at none. */
   async open(key: TalkKey | null): Promise<void> {
+    this.markers.flush()
     this.view.open = key
     this.listen()
     if (key === null) return

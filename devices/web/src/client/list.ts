@@ -43,11 +43,14 @@ export function talkList(client: Client): TalkItem[] {
 function itemOf(client: Client, key: TalkKey): TalkItem {
   const room = roomOf(key)
   const { messages, mentions } = client.receipts.unread(key)
+  // What one looks at is read in a moment.
+  const isSeen = key === client.view.open && document.hasFocus()
   return {
     ...{ key, title: titleOf(client, key), peer: peerOf(key, client.me) },
     kind: room === null ? 'direct' : (client.rooms.record(room)?.kind ?? null),
     preview: client.talk(key)?.preview ?? null,
-    ...{ unread: messages, mentions },
+    unread: isSeen ? 0 : messages,
+    mentions: isSeen ? 0 : mentions,
   }
 }
 
