@@ -13,11 +13,16 @@ use std::time::Duration;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, warn};
 
 /// Bytes of a token: some dozen claims, and a signature.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// Between two looks at files and address, however many tokens name keys that are not known: anyone can
+/// make such a token.
+const NOT_SOONER: Duration = Duration::from_secs(5);
 
 /// Keys that are tried for a token without a key id.
 const MAX_KEYS: usize = 64;
@@ -106,6 +111,8 @@ pub struct Tokens {
     options: Options,
     from_files: RwLock<Arc<Vec<Key>>>,
     from_url: RwLock<Arc<Vec<Key>>>,
+    /// A token named a key that is not known.
+    unknown_key: Notify,
 }
 
 impl fmt::Debug for Tokens {
@@ -125,6 +132,7 @@ impl Tokens {
             options,
             from_files: RwLock::new(Arc::new(keys)),
             from_url: RwLock::default(),
+            unknown_key: Notify::new(),
         })
     }
 
@@ -133,10 +141,14 @@ impl Tokens {
         let mut ticks = interval(self.options.reload.max(Duration::from_secs(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.unknown_key.notified() => {}
+            }
             let tokens = self.clone();
             // A panic in there leaves the keys as they were.
             let _ = tokio::task::spawn_blocking(move || tokens.refresh()).await;
+            sleep(NOT_SOONER).await;
         }
     }
 
@@ -169,6 +181,10 @@ impl Tokens {
                 && (key.id.is_none() || header.kid.is_none() || key.id == header.kid)
         };
         let keys = files.iter().chain(url.iter()).filter(fits);
+        if header.kid.is_some() && keys.clone().all(|key| key.id != header.kid) {
+            // Perhaps it was made since the last look; whoever brings it has to come again.
+            self.unknown_key.notify_one();
+        }
         for key in keys.take(MAX_KEYS) {
             match decode::<Map<String, Value>>(token, &key.key, &self.validation(key.algorithm)) {
                 Ok(data) => return self.claims(&data.claims),
@@ -599,6 +615,33 @@ mod tests {
         // The key was withdrawn.
         tokens.refresh();
         assert_eq!(tokens.verify(&token), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_not_known_is_looked_for_before_its_time() {
+        let key = EncodingKey::from_ec_pem(ES_PRIVATE.as_bytes()).unwrap();
+        let mut public = Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap();
+        public.common.key_id = Some("new".to_owned());
+        let header = Header {
+            kid: Some("new".to_owned()),
+            ..Header::new(Algorithm::ES256)
+        };
+        let token = encode(&header, &alice(), &key).unwrap();
+        let old = json!({ "keys": [] }).to_string();
+        let new = serde_json::to_string(&JwkSet { keys: vec![public] }).unwrap();
+        let url = answering(vec![(200, old), (200, new)]);
+        let tokens = with_keys(&[], |options| {
+            options.jwks_url = Some(url);
+            options.reload = Duration::from_secs(86_400);
+        });
+        let tokens = Arc::new(tokens.unwrap());
+        let begun = tokio::time::Instant::now();
+        let keeping = tokio::spawn(tokens.clone().keep_fresh());
+        while tokens.verify(token.as_bytes()).is_none() {
+            sleep(Duration::from_millis(100)).await;
+        }
+        keeping.abort();
+        assert!(begun.elapsed() < Duration::from_secs(60));
     }
 
     #[test]
