@@ -5,6 +5,7 @@
 //! It does not know who receives it.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,6 +58,45 @@ impl fmt::Display for Offset {
 /// Identity of a journal: an offset from another life of the journal is an error, never silence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
+
+/// A position that knows its journal: everything before it was handed over. The one text with which
+/// every transport resumes: `{epoch:016x}-{offset}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    /// The journal.
+    pub epoch: Epoch,
+    /// The first offset that was not handed over.
+    pub offset: Offset,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.epoch.0, self.offset)
+    }
+}
+
+/// A text that is no [`Cursor`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a cursor is 16 hexadecimal digits, a hyphen, and a decimal number")]
+pub struct NoCursor;
+
+impl FromStr for Cursor {
+    type Err = NoCursor;
+
+    /// Takes only what [`Display`](fmt::Display) writes, so that texts can be compared.
+    fn from_str(text: &str) -> Result<Self, NoCursor> {
+        let (epoch, offset) = text.split_once('-').ok_or(NoCursor)?;
+        let cursor = Self {
+            epoch: Epoch(u64::from_str_radix(epoch, 16).map_err(|_| NoCursor)?),
+            offset: Offset(offset.parse().map_err(|_| NoCursor)?),
+        };
+        if cursor.to_string() == text {
+            Ok(cursor)
+        } else {
+            Err(NoCursor)
+        }
+    }
+}
 
 /// Contiguous number of a message within its stream: 1, 2, 3, ... (0: not assigned).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,5 +161,37 @@ impl Message {
     pub fn expires_at(&self) -> Option<UnixMillis> {
         let seconds = self.properties.as_ref()?.message_expiry_s?;
         Some(self.time.saturating_add(u64::from(seconds) * 1000))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_as_it_was_written_and_nothing_else_is_one() {
+        for (epoch, offset) in [(0, 0), (0xf00d, 7), (u64::MAX, u64::MAX)] {
+            let cursor = Cursor {
+                epoch: Epoch(epoch),
+                offset: Offset(offset),
+            };
+            assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
+        for text in [
+            "",
+            "-",
+            "now",
+            "0-0",
+            "000000000000f00d",
+            "000000000000F00D-1",
+            "+00000000000f00d-1",
+            "000000000000f00d-+1",
+            "000000000000f00d-01",
+            "000000000000f00d-18446744073709551616",
+            "000000000000f00d--1",
+            "\u{e9}00000000000f00d-1",
+        ] {
+            assert_eq!(text.parse::<Cursor>(), Err(NoCursor), "{text}");
+        }
     }
 }

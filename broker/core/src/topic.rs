@@ -7,6 +7,8 @@
 
 use thiserror::Error;
 
+use crate::message::Cursor;
+
 /// Longest Topic Name or Topic Filter in bytes [MQTT-4.7.3-3].
 pub const MAX_BYTES: usize = 65_535;
 
@@ -17,6 +19,9 @@ pub const MAX_LEVELS: usize = 128;
 const SHARE_PREFIX: &str = "$share/";
 const REPLAY_PREFIX: &str = "$replay/";
 const REPLAY_WORD: &str = "$replay";
+const AFTER_WORD: &str = "after";
+/// Instead of a cursor: from the SUBSCRIBE on.
+const NOW: &str = "now";
 
 /// Why a Topic Name or Topic Filter is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -49,13 +54,18 @@ pub enum TopicError {
     #[error("a filter must follow the share name: $share/NAME/FILTER")]
     MissingSharedFilter,
     /// The word after `$replay/` is none of ours.
-    #[error("$replay is followed by last/COUNT, seq/NUMBER or ts/MILLISECONDS, then /FILTER")]
+    #[error(
+        "$replay is followed by last/COUNT, seq/NUMBER, ts/MILLISECONDS or after/CURSOR, then /FILTER"
+    )]
     BadReplayStart,
     /// The number of a replay is missing, not decimal, or too large.
     #[error(
         "the number in $replay/last/COUNT, seq/NUMBER or ts/MILLISECONDS is not a decimal number in range"
     )]
     BadReplayNumber,
+    /// What stands for a cursor is none.
+    #[error("the cursor in $replay/after/CURSOR is neither now nor one that was handed out")]
+    BadCursor,
     /// The filter of a replay is missing.
     #[error("a filter must follow the start of a replay: $replay/last/50/FILTER")]
     MissingReplayFilter,
@@ -94,15 +104,23 @@ pub enum FilterKind<'a> {
         /// The filter to match with.
         filter: &'a str,
     },
+    /// `$replay/after/{cursor}/{filter}`: everything kept from a position on, then live.
+    After {
+        /// The position; `None` (`now`): from the SUBSCRIBE on.
+        cursor: Option<Cursor>,
+        /// The filter to match with.
+        filter: &'a str,
+    },
 }
 
 impl<'a> FilterKind<'a> {
     /// The filter that topics are matched with, without `$share/...` or `$replay/...`.
     pub const fn filter(&self) -> &'a str {
         match self {
-            Self::Plain(filter) | Self::Shared { filter, .. } | Self::Replay { filter, .. } => {
-                filter
-            }
+            Self::Plain(filter)
+            | Self::Shared { filter, .. }
+            | Self::Replay { filter, .. }
+            | Self::After { filter, .. } => filter,
         }
     }
 }
@@ -173,6 +191,9 @@ fn parse_shared(shared: &str) -> Result<FilterKind<'_>, TopicError> {
 fn parse_replay(replay: &str) -> Result<FilterKind<'_>, TopicError> {
     let (word, rest) = replay.split_once('/').unwrap_or((replay, ""));
     let (number, filter) = rest.split_once('/').unwrap_or((rest, ""));
+    if word == AFTER_WORD {
+        return parse_after(number, filter);
+    }
     let from = match word {
         "last" => ReplayFrom::Last(
             u32::try_from(decimal(number)?).map_err(|_| TopicError::BadReplayNumber)?,
@@ -186,6 +207,18 @@ fn parse_replay(replay: &str) -> Result<FilterKind<'_>, TopicError> {
     }
     validate_inner_filter(filter)?;
     Ok(FilterKind::Replay { from, filter })
+}
+
+fn parse_after<'a>(cursor: &str, filter: &'a str) -> Result<FilterKind<'a>, TopicError> {
+    let cursor = match cursor {
+        NOW => None,
+        text => Some(text.parse().map_err(|_| TopicError::BadCursor)?),
+    };
+    if filter.is_empty() {
+        return Err(TopicError::MissingReplayFilter);
+    }
+    validate_inner_filter(filter)?;
+    Ok(FilterKind::After { cursor, filter })
 }
 
 /// Digits only: `str::parse` alone would also take a leading `+`.
@@ -289,6 +322,7 @@ impl<'a> Iterator for Levels<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{Epoch, Offset};
 
     #[test]
     fn mqtt_4_7_3_1_names_and_filters_have_at_least_one_character() {
@@ -415,6 +449,20 @@ mod tests {
     }
 
     #[test]
+    fn a_replay_can_begin_after_a_cursor() {
+        let cursor = Some(Cursor {
+            epoch: Epoch(0xf00d),
+            offset: Offset(7),
+        });
+        let after = |cursor, filter| Ok(FilterKind::After { cursor, filter });
+        assert_eq!(
+            parse_filter("$replay/after/000000000000f00d-7/chat/#"),
+            after(cursor, "chat/#")
+        );
+        assert_eq!(parse_filter("$replay/after/now/#"), after(None, "#"));
+    }
+
+    #[test]
     fn malformed_replay_filters_are_refused() {
         for (filter, error) in [
             ("$replay", TopicError::BadReplayStart),
@@ -431,6 +479,16 @@ mod tests {
                 TopicError::BadReplayNumber,
             ),
             ("$replay/ts/+/a", TopicError::BadReplayNumber),
+            ("$replay/after", TopicError::BadCursor),
+            ("$replay/after/a", TopicError::BadCursor),
+            ("$replay/after/1/a", TopicError::BadCursor),
+            ("$replay/after/Now/a", TopicError::BadCursor),
+            ("$replay/after/now", TopicError::MissingReplayFilter),
+            ("$replay/after/now/$share/g/a", TopicError::NestedPrefix),
+            (
+                "$replay/after/000000000000f00d-7/a/#/b",
+                TopicError::MisplacedHash,
+            ),
             ("$replay/last/5", TopicError::MissingReplayFilter),
             ("$replay/last/5/", TopicError::MissingReplayFilter),
             ("$replay/last/5/a/#/b", TopicError::MisplacedHash),

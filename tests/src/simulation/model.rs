@@ -204,7 +204,9 @@ impl Model {
             let (kind, plain) = match parse_filter(filter) {
                 Ok(FilterKind::Plain(plain)) => (Kind::Plain, plain),
                 Ok(FilterKind::Shared { filter, .. }) => (Kind::Shared, filter),
-                Ok(FilterKind::Replay { filter, .. }) => (Kind::Replay, filter),
+                Ok(FilterKind::Replay { filter, .. } | FilterKind::After { filter, .. }) => {
+                    (Kind::Replay, filter)
+                }
                 Err(error) => panic!("the schedule made a bad filter {filter}: {error}"),
             };
             let same = |old: &&mut Subscription| {

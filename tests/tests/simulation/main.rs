@@ -2,6 +2,7 @@
 //! lives of it from random seeds. No sockets, no threads, no clock: see `tidings_tests::simulation`.
 
 mod basics;
+mod cursor;
 mod limits;
 mod lives;
 mod log_structured;

@@ -187,6 +187,7 @@ pub(super) fn read_filter<'a>(reader: &mut Reader<'a>) -> Result<&'a str, Decode
             TopicError::TooManyLevels
             | TopicError::BadReplayStart
             | TopicError::BadReplayNumber
+            | TopicError::BadCursor
             | TopicError::MissingReplayFilter
             | TopicError::NestedPrefix,
         ) => Ok(filter),

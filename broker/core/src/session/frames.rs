@@ -4,6 +4,7 @@
 //! The first receiver of a kind encodes the packet into its own output; the others copy it from
 //! here. The memory is used again for the next message.
 
+use super::CursorMark;
 use crate::codec::{Version, publish_packet_id_at};
 use crate::message::QoS;
 
@@ -20,6 +21,7 @@ struct Kind {
     has_properties: bool,
     qos: QoS,
     retain: bool,
+    has_cursor: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,12 +41,14 @@ pub(crate) struct Frame<'a> {
 }
 
 impl Kind {
-    fn new(version: Version, qos: QoS, retain: bool) -> Self {
+    fn new(version: Version, qos: QoS, retain: bool, cursor: CursorMark) -> Self {
         let has_properties = version == Version::V5;
         Self {
             has_properties,
             qos,
             retain,
+            // The position after a message is the same for all that are told it.
+            has_cursor: has_properties && cursor != CursorMark::Untold,
         }
     }
 }
@@ -57,8 +61,14 @@ impl Frames {
     }
 
     /// The packet for such a receiver, if there was one before.
-    pub fn find(&self, version: Version, qos: QoS, retain: bool) -> Option<Frame<'_>> {
-        let kind = Kind::new(version, qos, retain);
+    pub fn find(
+        &self,
+        version: Version,
+        qos: QoS,
+        retain: bool,
+        cursor: CursorMark,
+    ) -> Option<Frame<'_>> {
+        let kind = Kind::new(version, qos, retain, cursor);
         let made = self.made.iter().find(|made| made.kind == kind)?;
         Some(Frame {
             bytes: self.bytes.get(made.start..made.end)?,
@@ -67,11 +77,18 @@ impl Frames {
     }
 
     /// Keeps the packet that the first such receiver got.
-    pub fn remember(&mut self, version: Version, qos: QoS, retain: bool, frame: &[u8]) {
+    pub fn remember(
+        &mut self,
+        version: Version,
+        qos: QoS,
+        retain: bool,
+        cursor: CursorMark,
+        frame: &[u8],
+    ) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(frame);
         self.made.push(Made {
-            kind: Kind::new(version, qos, retain),
+            kind: Kind::new(version, qos, retain, cursor),
             start,
             end: self.bytes.len(),
             packet_id_at: publish_packet_id_at(frame).filter(|_| qos != QoS::AtMostOnce),

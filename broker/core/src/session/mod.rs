@@ -20,11 +20,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::codec::{
-    Ack, Disconnect, Outgoing, Packet, ReasonCode, RetainHandling, Version, encode, encode_publish,
-    publish_len,
+    Ack, Disconnect, Outgoing, Packet, ReasonCode, RetainHandling, SubAck, Version, encode,
+    encode_publish, publish_len,
 };
 use crate::journal::{Published, ReadEntry};
-use crate::message::{Offset, Publisher, QoS, UnixMillis};
+use crate::message::{Cursor, Epoch, Offset, Publisher, QoS, UnixMillis};
 use crate::messages::Kind;
 use crate::rules::{Identity, Relay};
 use crate::state::{SubscriptionRecord, WillRecord};
@@ -115,6 +115,9 @@ pub(crate) struct Subscription {
     pub shared: bool,
     /// Which membership of a shared subscription it is: a client may leave and join again.
     pub membership: u64,
+    /// Its messages are told with the position after them, and kept ones come in their order at any
+    /// QoS: from a full output on they are read from the journal.
+    pub cursor: bool,
     /// History is being read at QoS 0, and new messages that are kept come from there until it has
     /// caught up. (At QoS 1 and 2 the session lags meanwhile.)
     pub replaying: bool,
@@ -151,13 +154,81 @@ pub(crate) enum CatchUp {
         page: VecDeque<ReadEntry>,
         page_next: Offset,
     },
+    /// What the filters of a SUBSCRIBE missed since their cursor.
+    After(After),
+}
+
+/// Kept messages between the cursors of a SUBSCRIBE and the place from which its filters are live,
+/// those of all its filters together and in their order.
+#[derive(Debug)]
+pub(crate) struct After {
+    /// Each subscription, and where it begins.
+    pub subscriptions: Vec<(u32, Offset)>,
+    pub next: Offset,
+    pub end: Offset,
+    pub page: VecDeque<ReadEntry>,
+    pub page_next: Offset,
+    /// The client knows that entries before this one may be missing.
+    pub gap_told: Offset,
 }
 
 impl CatchUp {
-    pub fn subscription(&self) -> u32 {
+    /// The subscription has ended; false if nothing is left to do.
+    fn drop_subscription(&mut self, key: u32) -> bool {
         match self {
             Self::Retained { subscription, .. } | Self::Replay { subscription, .. } => {
-                *subscription
+                *subscription != key
+            }
+            Self::After(after) => {
+                after.subscriptions.retain(|(of, _)| *of != key);
+                !after.subscriptions.is_empty()
+            }
+        }
+    }
+}
+
+/// Where a new subscription begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// Here, with what is retained.
+    Here,
+    /// At some of the history.
+    History(ReplayFrom),
+    /// After a position; `None`: here, and its messages are told with a cursor.
+    Cursor(Option<Offset>),
+}
+
+impl Beginning {
+    /// The position after which it begins, if it says one, or this one.
+    pub fn cursor_or(self, here: Offset) -> Offset {
+        match self {
+            Self::Cursor(Some(from)) => from,
+            _ => here,
+        }
+    }
+}
+
+/// What a receiver is told of the position after a message. It is always told when it asked, so that
+/// a User Property of the publisher is never taken for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CursorMark {
+    /// It did not ask.
+    Untold,
+    /// The message is not kept, and has none.
+    NotKept,
+    /// The position.
+    At(Cursor),
+}
+
+impl CursorMark {
+    /// The mark of a message for who asked, or not.
+    pub fn new(asked: bool, epoch: Epoch, place: Option<Offset>) -> Self {
+        match place {
+            _ if !asked => Self::Untold,
+            None => Self::NotKept,
+            Some(place) => {
+                let offset = place.next();
+                Self::At(Cursor { epoch, offset })
             }
         }
     }
@@ -167,7 +238,7 @@ impl CatchUp {
 #[derive(Debug)]
 pub(crate) struct NewSubscription {
     pub subscription: Subscription,
-    pub replay: Option<ReplayFrom>,
+    pub beginning: Beginning,
     pub retain_handling: RetainHandling,
 }
 
@@ -178,15 +249,19 @@ pub(crate) struct Subscribing {
     /// The journal has it, or need not.
     pub settled: bool,
     pub reasons: Vec<ReasonCode>,
+    /// Why a filter was refused, where the code does not say it.
+    pub why: Option<&'static str>,
     pub new: Vec<NewSubscription>,
 }
 
 impl Subscribing {
-    /// True if history comes first, at a QoS at which nothing may be lost.
+    /// True if history comes first, of which nothing may be lost.
     pub fn has_history(&self) -> bool {
-        self.new
-            .iter()
-            .any(|n| n.replay.is_some() && n.subscription.qos != QoS::AtMostOnce)
+        self.new.iter().any(|new| match new.beginning {
+            Beginning::Here | Beginning::Cursor(None) => false,
+            Beginning::History(_) => new.subscription.qos != QoS::AtMostOnce,
+            Beginning::Cursor(Some(_)) => true,
+        })
     }
 }
 
@@ -210,6 +285,7 @@ pub(crate) struct Staged {
     pub published: Arc<Published>,
     pub retain: bool,
     pub subscription_ids: Box<[u32]>,
+    pub cursor: CursorMark,
 }
 
 /// A message for the client of a session.
@@ -222,6 +298,7 @@ pub(crate) struct Offer<'a> {
     pub retain: bool,
     pub subscription_ids: &'a [u32],
     pub origin: Origin,
+    pub cursor: CursorMark,
 }
 
 /// What became of an [`Offer`].
@@ -376,8 +453,13 @@ impl Session {
     pub fn unsubscribe(&mut self, filter: &str) -> Option<(u32, Subscription)> {
         let key = self.by_filter.remove(filter)?;
         self.journal_filters = None;
-        self.catch_ups.retain(|c| c.subscription() != key);
+        self.forget_catch_ups(key);
         Some((key, self.subscriptions.remove(&key)?))
+    }
+
+    /// Nothing more is to be caught up with for a subscription.
+    pub fn forget_catch_ups(&mut self, key: u32) {
+        self.catch_ups.retain(|c| c.drop_subscription(key));
     }
 
     /// The history of a `$replay` subscription has been read up to `since`.
@@ -395,7 +477,7 @@ impl Session {
             .get_or_insert_with(|| {
                 self.subscriptions
                     .values()
-                    .filter(|s| !s.shared && s.qos != QoS::AtMostOnce)
+                    .filter(|s| !s.shared && (s.qos != QoS::AtMostOnce || s.cursor))
                     .map(|s| s.filter.clone())
                     .collect()
             })
@@ -448,8 +530,7 @@ impl Session {
             return Offered::Full;
         }
         if self.client.maximum_packet_size < usize::MAX
-            && self.publish_len(now, content, offer.qos, offer.subscription_ids)
-                > self.client.maximum_packet_size
+            && self.publish_len(now, &offer) > self.client.maximum_packet_size
         {
             return Offered::Dropped;
         }
@@ -466,6 +547,7 @@ impl Session {
                 published: content.to_shared(),
                 retain: offer.retain,
                 subscription_ids: offer.subscription_ids.into(),
+                cursor: offer.cursor,
             });
             return Offered::Sent;
         }
@@ -483,7 +565,7 @@ impl Session {
         let frames = frames.filter(|_| self.takes_shared_frames(offer));
         if let Some(frame) = frames
             .as_ref()
-            .and_then(|frames| frames.find(version, offer.qos, offer.retain))
+            .and_then(|frames| frames.find(version, offer.qos, offer.retain, offer.cursor))
             .filter(|frame| frame.len() <= maximum)
         {
             frame.append(packet_id, self.out.buffer());
@@ -498,12 +580,13 @@ impl Session {
             false,
             offer.retain,
             offer.subscription_ids,
+            offer.cursor,
         );
         if offered == Offered::Sent
             && let Some(frames) = frames
             && let Some(frame) = self.out.buffer().get(start..)
         {
-            frames.remember(version, offer.qos, offer.retain, frame);
+            frames.remember(version, offer.qos, offer.retain, offer.cursor, frame);
         }
         offered
     }
@@ -515,14 +598,9 @@ impl Session {
             && offer.subscription_ids.is_empty()
     }
 
-    fn publish_len(
-        &self,
-        now: UnixMillis,
-        content: Content<'_>,
-        qos: QoS,
-        subscription_ids: &[u32],
-    ) -> usize {
-        let metadata = Metadata::of(self, content);
+    fn publish_len(&self, now: UnixMillis, offer: &Offer<'_>) -> usize {
+        let (content, qos, subscription_ids) = (offer.content, offer.qos, offer.subscription_ids);
+        let metadata = Metadata::of(self, content, offer.cursor);
         let extra = metadata.as_pairs();
         publish_len(
             self.client.version,
@@ -556,9 +634,10 @@ impl Session {
         dup: bool,
         retain: bool,
         subscription_ids: &[u32],
+        cursor: CursorMark,
     ) -> Offered {
         let (topic, topic_alias) = self.outbound_alias(content.topic());
-        let metadata = Metadata::of(self, content);
+        let metadata = Metadata::of(self, content, cursor);
         let extra = metadata.as_pairs();
         let outgoing = Outgoing {
             topic: if topic { content.topic() } else { "" },
@@ -645,6 +724,12 @@ fn without_explanation<'a>(packet: &Packet<'a>) -> Option<Packet<'a>> {
         Packet::PubRel(full) => Packet::PubRel(ack(full)),
         Packet::PubComp(full) => Packet::PubComp(ack(full)),
         Packet::Disconnect(full) => Packet::Disconnect(Disconnect::new(full.reason)),
+        Packet::SubAck(full) => Packet::SubAck(SubAck {
+            packet_id: full.packet_id,
+            reasons: full.reasons.clone(),
+            reason_string: None,
+            user: Vec::new(),
+        }),
         _ => return None,
     })
 }
@@ -663,14 +748,16 @@ struct Metadata<'a> {
     /// `seq`, `id`, `ts` and `from`, for a message with history.
     place: Option<(String, String, String, &'a str)>,
     trimmed: Option<String>,
+    cursor: Option<String>,
 }
 
 impl<'a> Metadata<'a> {
-    fn of(session: &Session, content: Content<'a>) -> Self {
+    fn of(session: &Session, content: Content<'a>, cursor: CursorMark) -> Self {
         if session.client.version != Version::V5 {
             return Self {
                 place: None,
                 trimmed: None,
+                cursor: None,
             };
         }
         let place = content.with_history().map(|published| {
@@ -687,6 +774,11 @@ impl<'a> Metadata<'a> {
                 .trimmed
                 .as_deref()
                 .map(|(from, to)| format!("{from}-{to}")),
+            cursor: match cursor {
+                CursorMark::Untold => None,
+                CursorMark::NotKept => Some(String::new()),
+                CursorMark::At(cursor) => Some(cursor.to_string()),
+            },
         }
     }
 
@@ -703,6 +795,9 @@ impl<'a> Metadata<'a> {
         }
         if let Some(trimmed) = &self.trimmed {
             pairs.push(("trimmed", trimmed.as_str()));
+        }
+        if let Some(cursor) = &self.cursor {
+            pairs.push(("cursor", cursor.as_str()));
         }
         pairs
     }

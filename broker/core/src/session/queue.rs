@@ -51,9 +51,9 @@ impl<T> RareQueue<T> {
         self.0.iter_mut().flat_map(|queue| queue.iter_mut())
     }
 
-    pub fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+    pub fn retain(&mut self, keep: impl FnMut(&mut T) -> bool) {
         if let Some(queue) = &mut self.0 {
-            queue.retain(keep);
+            queue.retain_mut(keep);
             self.give_back();
         }
     }

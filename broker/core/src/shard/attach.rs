@@ -340,6 +340,7 @@ impl Shard {
                 since: record.since,
                 shared,
                 membership: 0,
+                cursor: false,
                 replaying: false,
             });
         }

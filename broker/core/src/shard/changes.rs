@@ -197,8 +197,10 @@ impl Shard {
         for session in self.sessions.iter_mut() {
             session.page.iter_mut().for_each(redact);
             for catch_up in session.catch_ups.iter_mut() {
-                if let CatchUp::Replay { page, .. } = catch_up {
-                    page.iter_mut().for_each(redact);
+                match catch_up {
+                    CatchUp::Replay { page, .. } => page.iter_mut().for_each(redact),
+                    CatchUp::After(after) => after.page.iter_mut().for_each(redact),
+                    CatchUp::Retained { .. } => {}
                 }
             }
         }

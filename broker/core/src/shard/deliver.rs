@@ -14,7 +14,7 @@ use crate::message::{Offset, QoS};
 use crate::session::content::Content;
 use crate::session::frames::Frames;
 use crate::session::window::Origin;
-use crate::session::{Offer, Offered, Reading, Session, Stage, Staged, Subscription};
+use crate::session::{CursorMark, Offer, Offered, Reading, Session, Stage, Staged, Subscription};
 use crate::topic;
 
 use super::commit::Pending;
@@ -37,7 +37,7 @@ impl Shard {
         self.with_targets(publisher, &published.message.topic, |shard, targets| {
             let mut frames = shard.begin_frames(targets);
             for target in &targets.sessions {
-                if !target.replaying {
+                if target.from <= offset {
                     shard.offer_committed(now, target, offset, published, frames.as_mut());
                 }
             }
@@ -60,10 +60,11 @@ impl Shard {
             return;
         };
         let qos = target.qos.min(published.message.qos);
-        if session.stage != Stage::Online && qos == QoS::AtMostOnce {
+        let waits = qos != QoS::AtMostOnce || target.cursor;
+        if session.stage != Stage::Online && !waits {
             return;
         }
-        if qos != QoS::AtMostOnce && session.reading != Reading::Live {
+        if waits && session.reading != Reading::Live {
             return;
         }
         let content = Content::Shared(published);
@@ -80,14 +81,15 @@ impl Shard {
             retain: target.retain_as_published && published.message.retain,
             subscription_ids: &target.subscription_ids,
             origin: Origin::Own,
+            cursor: CursorMark::new(target.cursor, self.epoch, Some(offset)),
         };
         let offered = session.offer(now.unix_ms, self.options.output_bytes, offer, frames);
-        if offered == Offered::Full && qos != QoS::AtMostOnce {
+        if offered == Offered::Full && waits {
             session.reading = Reading::Lagging(offset);
         }
         announce(&mut self.outputs, &mut self.to_stage, target.conn, session);
         match offered {
-            Offered::Full if qos == QoS::AtMostOnce => self.stats.dropped_output_full += 1,
+            Offered::Full if !waits => self.stats.dropped_output_full += 1,
             Offered::Full => self.stats.lagged += 1,
             offered => self.count_offer(offered),
         }
@@ -197,6 +199,7 @@ impl Shard {
             retain: target.retain_as_published && content.retain(),
             subscription_ids: &target.subscription_ids,
             origin: Origin::Own,
+            cursor: CursorMark::new(target.cursor, self.epoch, None),
         };
         let offered = session.offer(now.unix_ms, self.options.output_bytes, offer, frames);
         announce(&mut self.outputs, &mut self.to_stage, target.conn, session);
@@ -350,6 +353,7 @@ impl Shard {
                 false,
                 staged.retain,
                 &staged.subscription_ids,
+                staged.cursor,
             );
             match sent {
                 Offered::Sent => self.stats.messages_sent += 1,

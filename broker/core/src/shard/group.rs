@@ -21,7 +21,7 @@ use crate::message::{Offset, QoS};
 use crate::rules::{Identity, Membership, Rules};
 use crate::session::content::Content;
 use crate::session::window::Origin;
-use crate::session::{Offer, Offered, Reading, Stage};
+use crate::session::{CursorMark, Offer, Offered, Reading, Stage};
 use crate::state::{GroupChange, GroupRecord};
 
 /// Bytes read from the journal for one group at a time.
@@ -582,6 +582,7 @@ impl Shard {
                 retain,
                 subscription_ids: &ids,
                 origin,
+                cursor: CursorMark::Untold,
             };
             session.offer(now.unix_ms, self.options.output_bytes, offer, None)
         };

@@ -18,6 +18,7 @@ mod access;
 mod attach;
 mod changes;
 mod commit;
+mod cursor;
 mod deliver;
 mod group;
 mod growing;
@@ -42,7 +43,7 @@ use bytes::Bytes;
 
 use crate::codec::{ConnAck, Disconnect, Packet, ReasonCode, Version};
 use crate::journal::{Append, Batch, Journal, Published, Record, ShardId};
-use crate::message::{Offset, QoS, UnixMillis};
+use crate::message::{Epoch, Offset, QoS, UnixMillis};
 use crate::messages::Names;
 use crate::rooms::AccessChange;
 use crate::rules::{IdentityKind, Membership, Rules};
@@ -303,6 +304,7 @@ pub struct Received {
 pub struct Shard {
     options: Options,
     journal: Arc<dyn Journal>,
+    epoch: Epoch,
     state: Arc<dyn State>,
     rules: Arc<Rules>,
     members: Arc<dyn Membership>,
@@ -368,6 +370,7 @@ impl Shard {
         let peers = Peers::new(options.id, options.shards);
         let mut shard = Self {
             options,
+            epoch: journal.epoch(),
             journal,
             state,
             rules,

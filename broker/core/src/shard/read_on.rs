@@ -10,10 +10,10 @@ use std::sync::Arc;
 use super::{ConnId, Event, Now, Shard};
 use crate::codec::{Packet, ReasonCode};
 use crate::journal::{Audience, Page, Published, ReadEntry, ReadError};
-use crate::message::{Offset, QoS};
+use crate::message::{Message, Offset, QoS};
 use crate::session::content::Content;
 use crate::session::window::Origin;
-use crate::session::{CatchUp, Offer, Offered, Reading, Session, Stage};
+use crate::session::{CatchUp, CursorMark, Offer, Offered, Reading, Session, Stage, Subscription};
 use crate::state::{Phase, replay_wants};
 use crate::topic;
 
@@ -21,11 +21,41 @@ use super::peers::Body;
 
 /// Bytes read from the journal for one session at a time: enough to fill a socket's buffer, little
 /// enough that thousands of lagging sessions stay bounded.
-const PAGE_BYTES: usize = 64 * 1024;
+pub(super) const PAGE_BYTES: usize = 64 * 1024;
+
+/// How a session gets a journal entry: its matching subscriptions taken together (§3.3.4).
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub qos: QoS,
+    pub retain: bool,
+    pub ids: Vec<u32>,
+    /// One of them asked for cursors.
+    pub cursor: bool,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            qos: QoS::AtMostOnce,
+            retain: false,
+            ids: Vec::new(),
+            cursor: false,
+        }
+    }
+}
+
+impl Wanted {
+    pub fn merge(&mut self, subscription: &Subscription, message: &Message) {
+        self.qos = self.qos.max(subscription.qos);
+        self.retain |= subscription.retain_as_published && message.retain;
+        self.ids.extend(subscription.subscription_id);
+        self.cursor |= subscription.cursor;
+    }
+}
 
 /// Whether a step of reading on can be followed by another.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     More,
     Stop,
 }
@@ -89,6 +119,7 @@ impl Shard {
                 _,
             ) => self.step_retained(now, conn, subscription, topics, before),
             (Some(replay @ CatchUp::Replay { .. }), _) => self.step_replay(now, conn, replay),
+            (Some(CatchUp::After(after)), _) => self.step_after(now, conn, after),
             (None, Reading::Lagging(cursor)) if session.histories_to_come == 0 => {
                 self.step_lagging(now, conn, cursor)
             }
@@ -134,6 +165,7 @@ impl Shard {
                 true,
                 retain,
                 &ids,
+                CursorMark::Untold,
             ) == Offered::Sent
         });
         if sent {
@@ -168,7 +200,12 @@ impl Shard {
             return self.next_page(conn, cursor);
         };
         let offered = match self.wanted_by(conn, &entry) {
-            Some((qos, retain, ids)) => {
+            Some(Wanted {
+                qos,
+                retain,
+                ids,
+                cursor,
+            }) => {
                 let offer = Offer {
                     content: Content::Shared(&entry.published),
                     offset: Some(entry.offset),
@@ -176,6 +213,7 @@ impl Shard {
                     retain,
                     subscription_ids: &ids,
                     origin: Origin::Own,
+                    cursor: CursorMark::new(cursor, self.epoch, Some(entry.offset)),
                 };
                 let Some(session) = self.sessions.get_mut(conn) else {
                     return Step::Stop;
@@ -264,9 +302,9 @@ impl Shard {
         self.outputs.push_back(super::Output::Event(event));
     }
 
-    /// What a lagging session gets of a journal entry: QoS, RETAIN and Subscription Identifiers of
-    /// its delivery. `None`: it is not for this session, or at QoS 0, which nobody waits for.
-    fn wanted_by(&self, conn: ConnId, entry: &ReadEntry) -> Option<(QoS, bool, Box<[u32]>)> {
+    /// What a lagging session gets of a journal entry. `None`: it is not for this session, or at QoS
+    /// 0, which nobody waits for but who asked for cursors.
+    fn wanted_by(&self, conn: ConnId, entry: &ReadEntry) -> Option<Wanted> {
         let session = self.session(conn)?;
         let message = &entry.published.message;
         if let Audience::Only(clients) = &entry.published.audience
@@ -278,7 +316,7 @@ impl Shard {
             return None;
         }
         let own_echo = message.publisher.client_id == session.client.id;
-        let mut found: Option<(QoS, bool, Vec<u32>)> = None;
+        let mut found: Option<Wanted> = None;
         for s in session.subscriptions.values() {
             let from_history = s.replaying && entry.published.audience == Audience::Everyone;
             if s.shared
@@ -289,15 +327,12 @@ impl Shard {
             {
                 continue;
             }
-            let (qos, retain, ids) = found.get_or_insert((QoS::AtMostOnce, false, Vec::new()));
-            *qos = (*qos).max(s.qos);
-            *retain |= s.retain_as_published && message.retain;
-            ids.extend(s.subscription_id);
+            found.get_or_insert_default().merge(s, message);
         }
-        let (qos, retain, ids) = found?;
-        let qos = qos.min(message.qos);
-        let wanted = qos != QoS::AtMostOnce && self.may_receive(conn, &message.topic);
-        wanted.then(|| (qos, retain, ids.into_boxed_slice()))
+        let mut found = found?;
+        found.qos = found.qos.min(message.qos);
+        let waits = found.qos != QoS::AtMostOnce || found.cursor;
+        (waits && self.may_receive(conn, &message.topic)).then_some(found)
     }
 
     /// One retained message for a new subscription (§3.3.1.3).
@@ -347,6 +382,8 @@ impl Shard {
             retain: true,
             subscription_ids: &ids,
             origin: Origin::Own,
+            // It is out of the order that a cursor tells.
+            cursor: CursorMark::Untold,
         };
         let Some(session) = self.sessions.get_mut(conn) else {
             return Step::Stop;
@@ -458,7 +495,7 @@ impl Shard {
         &mut self,
         now: Now,
         conn: ConnId,
-        settings: &crate::session::Subscription,
+        settings: &Subscription,
         from: topic::ReplayFrom,
         entry: &ReadEntry,
     ) -> Offered {
@@ -477,6 +514,7 @@ impl Shard {
             retain: settings.retain_as_published && message.retain,
             subscription_ids: &ids,
             origin: Origin::Own,
+            cursor: CursorMark::Untold,
         };
         match self.sessions.get_mut(conn) {
             Some(session) => session.offer(now.unix_ms, self.options.output_bytes, offer, None),

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::commit::Pending;
+use super::cursor::Refused;
 use super::group::{Member, home_of};
 use super::peers::{Body, Then};
 use super::targets::Subscriber;
@@ -18,7 +19,9 @@ use crate::codec::{
 };
 use crate::journal::Record;
 use crate::message::{Offset, QoS};
-use crate::session::{CatchUp, NewSubscription, Reading, Stage, Subscribing, Subscription};
+use crate::session::{
+    Beginning, CatchUp, NewSubscription, Reading, Stage, Subscribing, Subscription,
+};
 use crate::state::{SessionChange, raises_from_qos0};
 use crate::topic::{self, FilterKind, ReplayFrom, parse_filter};
 
@@ -28,6 +31,7 @@ impl Shard {
             packet_id: subscribe.packet_id,
             settled: false,
             reasons: Vec::new(),
+            why: None,
             new: Vec::new(),
         };
         for filter in &subscribe.filters {
@@ -36,7 +40,10 @@ impl Shard {
                     work.reasons.push(granted(new.subscription.qos));
                     work.new.push(new);
                 }
-                Err(reason) => work.reasons.push(reason),
+                Err(refused) => {
+                    work.reasons.push(refused.reason);
+                    work.why = work.why.or(refused.why);
+                }
             }
         }
         let Some(session) = self.sessions.get_mut(conn) else {
@@ -77,21 +84,23 @@ impl Shard {
         filter: &SubscribeFilter,
         subscription_id: Option<u32>,
         more: usize,
-    ) -> Result<NewSubscription, ReasonCode> {
+    ) -> Result<NewSubscription, Refused> {
         let session = self.session(conn).ok_or(ReasonCode::UnspecifiedError)?;
         let kind = parse_filter(&filter.filter).map_err(|_| ReasonCode::TopicFilterInvalid)?;
-        let (plain, kept_as, shared, replay) = match kind {
-            FilterKind::Plain(plain) => (plain, plain, false, None),
-            FilterKind::Shared { filter: plain, .. } => (plain, filter.filter.as_str(), true, None),
-            FilterKind::Replay {
-                from,
-                filter: plain,
-            } => (plain, plain, false, Some(from)),
+        let plain = kind.filter();
+        let (kept_as, shared, beginning) = match kind {
+            FilterKind::Plain(plain) => (plain, false, Beginning::Here),
+            FilterKind::Shared { .. } => (filter.filter.as_str(), true, Beginning::Here),
+            FilterKind::Replay { from, .. } => (plain, false, Beginning::History(from)),
+            FilterKind::After { cursor, .. } => {
+                let offset = cursor.map(|cursor| self.judge_cursor(cursor)).transpose()?;
+                (plain, false, Beginning::Cursor(offset))
+            }
         };
         if session.subscriptions.len() + more >= self.options.max_subscriptions as usize
             && session.find_subscription(kept_as).is_none()
         {
-            return Err(ReasonCode::QuotaExceeded);
+            return Err(ReasonCode::QuotaExceeded.into());
         }
         let identity = &session.client.identity;
         if !self
@@ -99,7 +108,7 @@ impl Shard {
             .may_subscribe(plain, identity, &*self.members)
             .is_allowed()
         {
-            return Err(ReasonCode::NotAuthorized);
+            return Err(ReasonCode::NotAuthorized.into());
         }
         Ok(NewSubscription {
             subscription: Subscription {
@@ -111,9 +120,11 @@ impl Shard {
                 since: self.position,
                 shared,
                 membership: 0,
-                replaying: replay.is_some() && filter.qos == QoS::AtMostOnce,
+                cursor: matches!(beginning, Beginning::Cursor(_)),
+                replaying: matches!(beginning, Beginning::History(_))
+                    && filter.qos == QoS::AtMostOnce,
             },
-            replay,
+            beginning,
             retain_handling: filter.retain_handling,
         })
     }
@@ -152,6 +163,7 @@ impl Shard {
         for new in &mut work.new {
             let existing = session.find_subscription(&new.subscription.filter);
             new.subscription.since = match existing {
+                _ if new.subscription.cursor => new.beginning.cursor_or(position).max(position),
                 Some((_, old))
                     if !old.replaying && !raises_from_qos0(old.qos, new.subscription.qos) =>
                 {
@@ -281,22 +293,33 @@ impl Shard {
             return;
         }
         let mut catch_ups = VecDeque::new();
+        let after = self.begin_after(&work.new, keys, position);
         for (new, (key, is_new)) in work.new.iter().zip(keys) {
             let filter = &new.subscription.filter;
-            if let Some(from) = new.replay {
-                catch_ups.extend(self.start_replay(*key, filter, from, position));
-            } else if !new.subscription.shared && wants_retained(new.retain_handling, *is_new) {
-                catch_ups.extend(self.find_retained(*key, filter, position));
+            let wants_retained = || wants_retained(new.retain_handling, *is_new);
+            match new.beginning {
+                Beginning::History(from) => {
+                    catch_ups.extend(self.start_replay(*key, filter, from, position));
+                }
+                // Who missed nothing has what was retained before its cursor.
+                Beginning::Cursor(Some(_)) if !after.has_gap() => {}
+                _ if new.subscription.shared => {}
+                _ if wants_retained() => {
+                    catch_ups.extend(self.find_retained(*key, filter, position));
+                }
+                _ => {}
             }
         }
         let has_history = work.has_history();
-        let ack = SubAck {
+        let mut ack = SubAck {
             packet_id: work.packet_id,
             reasons: work.reasons,
             reason_string: None,
             user: Vec::new(),
         };
+        self.explain_cursors(conn, &mut ack, work.why, &after);
         self.send(conn, &Packet::SubAck(ack));
+        catch_ups.extend(self.finish_after(conn, after));
         if let Some(session) = self.sessions.get_mut(conn) {
             session.catch_ups.append(&mut catch_ups);
             session.histories_to_come -= usize::from(has_history);
@@ -353,7 +376,7 @@ impl Shard {
         let mut removed: Vec<Arc<str>> = Vec::new();
         for filter in &unsubscribe.filters {
             let filter = match parse_filter(filter) {
-                Ok(FilterKind::Replay { filter, .. }) => filter,
+                Ok(FilterKind::Replay { filter, .. } | FilterKind::After { filter, .. }) => filter,
                 _ => filter.as_str(),
             };
             let Some(session) = self.sessions.get_mut(conn) else {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use super::{ConnId, Shard};
 use crate::journal::ShardId;
-use crate::message::QoS;
+use crate::message::{Offset, QoS};
 use crate::rules::Access;
+use crate::session::Subscription;
 
 /// Receivers that are remembered for one publisher: a room of people. More would take memory with
 /// each publisher, and finding them is little work beside writing to them.
@@ -33,8 +34,10 @@ pub(super) struct Target {
     /// Every matching subscription says No Local.
     pub no_local: bool,
     pub retain_as_published: bool,
-    /// Every matching subscription still reads history, where it will find what is kept.
-    pub replaying: bool,
+    /// A matching subscription wants cursors, and what is kept in its order.
+    pub cursor: bool,
+    /// What is kept at earlier offsets is not for it, or is found in the history that it still reads.
+    pub from: Offset,
     pub subscription_ids: Box<[u32]>,
 }
 
@@ -203,7 +206,8 @@ impl Shard {
                     target.qos = target.qos.max(subscription.qos);
                     target.no_local &= subscription.no_local;
                     target.retain_as_published |= subscription.retain_as_published;
-                    target.replaying &= subscription.replaying;
+                    target.cursor |= subscription.cursor;
+                    target.from = target.from.min(live_from(subscription));
                     target.subscription_ids =
                         target.subscription_ids.iter().copied().chain(ids).collect();
                 }
@@ -212,11 +216,23 @@ impl Shard {
                     qos: subscription.qos,
                     no_local: subscription.no_local,
                     retain_as_published: subscription.retain_as_published,
-                    replaying: subscription.replaying,
+                    cursor: subscription.cursor,
+                    from: live_from(subscription),
                     subscription_ids: ids.into_iter().collect(),
                 }),
             }
         }
         targets
+    }
+}
+
+/// The offset from which a live session gets what is kept through a subscription.
+fn live_from(subscription: &Subscription) -> Offset {
+    match subscription {
+        Subscription {
+            replaying: true, ..
+        } => Offset(u64::MAX),
+        Subscription { cursor: true, .. } => subscription.since,
+        _ => Offset(0),
     }
 }
