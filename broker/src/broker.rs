@@ -279,6 +279,7 @@ impl Broker {
             hands: http::Hands::default(),
             requests: http::Requests::default(),
             pace: Mutex::new(service::pace::Pace::new(options.http.requests_per_minute)),
+            journal: shared.journal.clone(),
         });
         let (stop, stopped) = watch::channel(false);
         let listening = Listening {

@@ -16,6 +16,10 @@ pub struct Http {
     pub metrics: MetricsAccess,
     /// Requests of one user in a minute.
     pub requests_per_minute: u32,
+    /// Seconds between two signs of life of a stream.
+    pub heartbeat_s: u32,
+    /// Seconds that a poll may wait.
+    pub max_poll_s: u32,
 }
 
 /// Who is given `/metrics`.
@@ -38,6 +42,8 @@ impl Default for Http {
             max_body_bytes: 1_048_576,
             metrics: MetricsAccess::Local,
             requests_per_minute: 6000,
+            heartbeat_s: 15,
+            max_poll_s: 60,
         }
     }
 }
@@ -61,6 +67,18 @@ impl Section for Http {
             u64::from(self.requests_per_minute),
             1..=60_000,
             "0 would let nobody in",
+        );
+        checks.range(
+            "heartbeat_s",
+            u64::from(self.heartbeat_s),
+            1..=300,
+            "whoever is in between takes longer silence for the end",
+        );
+        checks.range(
+            "max_poll_s",
+            u64::from(self.max_poll_s),
+            1..=300,
+            "whoever is in between takes longer silence for the end",
         );
     }
 }

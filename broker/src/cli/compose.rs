@@ -84,6 +84,8 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
                 MetricsAccess::Admin => http::MetricsFor::Admin,
                 MetricsAccess::Anyone => http::MetricsFor::Anyone,
             },
+            heartbeat_s: settings.http.heartbeat_s,
+            max_poll_s: settings.http.max_poll_s,
         },
         session: SessionLimits {
             output_bytes: limits.output_bytes_per_connection,

@@ -354,6 +354,24 @@ pub(crate) fn recall_of(state: &dyn State, stream: &str, of: Seq) -> Option<Chan
     found
 }
 
+/// A message as it may be given out: without what it said, if it is recalled.
+pub(crate) fn given_out(state: &dyn State, published: Arc<Published>) -> Arc<Published> {
+    let (topic, stream) = (&published.message.topic, &published.stream);
+    // Only streams that several topics share have changes.
+    if !published.history || **stream == **topic {
+        return published;
+    }
+    let of = match Kind::of(topic, stream) {
+        Kind::Message | Kind::Reply(_) => published.seq,
+        Kind::Edit(of) => of,
+        Kind::Recall(_) | Kind::React(_) => return published,
+    };
+    match recall_of(state, stream, of) {
+        Some(recall) => redacted(&published, &recall.by),
+        None => published,
+    }
+}
+
 impl Place {
     /// A topic of the stream on which the one who asks would publish.
     fn topic(&self, who: &Identity) -> Option<String> {

@@ -13,9 +13,11 @@ mod caller;
 mod devices;
 mod docs;
 mod endpoint;
+mod events;
 mod hand;
 mod health;
 mod history;
+mod line;
 mod login;
 mod members;
 mod messages;
@@ -36,9 +38,9 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::any;
+use tidings_core::journal::Journal;
 use tidings_core::rules::Membership;
 
-use crate::rulebook::Rulebook;
 use crate::service::pace::Pace;
 use tidings_core::state::State;
 
@@ -47,12 +49,14 @@ use crate::history::History;
 use crate::people::Counts;
 use crate::readiness::Readiness;
 use crate::rooms::Rooms;
+use crate::rulebook::Rulebook;
 use crate::system::Sources;
 
 pub(crate) use body::Json;
 pub(crate) use caller::Caller;
 pub(crate) use endpoint::{Endpoint, delete, get, patch, post, put};
 pub(crate) use hand::Hands;
+pub(crate) use line::{Line, Streaming};
 pub(crate) use metrics::Requests;
 pub(crate) use problem::Problem;
 
@@ -70,6 +74,10 @@ pub struct Options {
     pub metrics: MetricsFor,
     /// Requests of one user; as many may come at once.
     pub requests_per_minute: u32,
+    /// Seconds between two signs of life of a stream.
+    pub heartbeat_s: u32,
+    /// Seconds that a poll may wait.
+    pub max_poll_s: u32,
 }
 
 /// Who is given the metrics.
@@ -91,6 +99,8 @@ impl Default for Options {
             max_body_bytes: 1024 * 1024,
             metrics: MetricsFor::Local,
             requests_per_minute: 6000,
+            heartbeat_s: 15,
+            max_poll_s: 60,
         }
     }
 }
@@ -116,6 +126,7 @@ pub(crate) struct Parts {
     pub requests: Requests,
     /// How often each user asks.
     pub pace: Mutex<Pace>,
+    pub journal: Arc<dyn Journal>,
 }
 
 /// The API, as every request sees it.
@@ -154,6 +165,7 @@ fn endpoints() -> Vec<Endpoint> {
         sessions::endpoints(),
         devices::endpoints(),
         metrics::endpoints(),
+        events::endpoints(),
         openapi::endpoints(),
         docs::endpoints(),
     ]

@@ -1,11 +1,12 @@
 //! HTTP on the WebSocket port: the upgrade to MQTT, the API, the web chat, and whether the broker is well.
 //!
 //! A connection that does not become a WebSocket is short: it ends after [`CONNECTION`], so that a
-//! peer that reads slowly does not hold its place. This module does not know packets.
+//! peer that reads slowly does not hold its place; a stream of somebody who is known may go on. This module does not know packets.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -20,14 +21,14 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::websocket::{FrameState, WebSocket, agree};
 use super::{bearer, page};
 use crate::admission::Place;
 use crate::handshake::{Origin, Reception};
-use crate::http::{self, Api, Peer};
+use crate::http::{self, Api, Line, Peer};
 use crate::transport::Transport;
 
 /// How long a connection may serve pages: some reloads of the chat, then the browser comes anew.
@@ -47,9 +48,12 @@ struct Served {
     reception: Arc<Reception>,
 }
 
-/// What a request needs to become a client. Only the first upgrade of a connection finds it.
-#[derive(Clone)]
-struct Seat(Arc<Mutex<Option<(SocketAddr, Instant, Place)>>>);
+/// How long an answer that took its time may take to be read, once it was given.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
+
+/// What a request needs to become a client, beside the connection's place.
+#[derive(Clone, Copy)]
+struct Seat(SocketAddr, Instant);
 
 impl Pages {
     pub fn new(websocket_path: &str, reception: Arc<Reception>, api: Api) -> Self {
@@ -77,22 +81,45 @@ pub(super) async fn serve(
     place: Place,
     pages: Pages,
 ) {
-    let seat = Seat(Arc::new(Mutex::new(Some((peer, deadline, place)))));
+    let line = Line::new(place);
+    let to_cut = line.clone();
     let router = TowerToHyperService::new(pages.router);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(seat.clone());
+        request.extensions_mut().insert(Seat(peer, deadline));
+        request.extensions_mut().insert(line.clone());
         request.extensions_mut().insert(Peer(peer));
         router.call(request)
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(deadline.saturating_duration_since(Instant::now()))
-        .max_buf_size(MAX_HEADER)
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
-    match timeout(CONNECTION, connection).await {
-        Ok(Ok(())) | Err(_) => {}
-        Ok(Err(error)) => debug!(%peer, %error, "HTTP connection"),
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(deadline.saturating_duration_since(Instant::now()))
+            .max_buf_size(MAX_HEADER)
+            .serve_connection(TokioIo::new(socket), service)
+            .with_upgrades()
+    );
+    let line = to_cut;
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = line.is_cut() => return,
+        () = sleep(CONNECTION) => {
+            // An answer that takes its time is the last one.
+            let was_idle = line.has_no_stream();
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = line.is_cut() => return,
+                () = async {
+                    line.is_idle().await;
+                    if !was_idle {
+                        sleep(LAST_ANSWER).await;
+                    }
+                } => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%peer, %error, "HTTP connection");
     }
 }
 
@@ -127,11 +154,12 @@ async fn upgrade(
         }
     };
     let seat = request.extensions_mut().remove::<Seat>();
-    let seat =
-        seat.and_then(|Seat(seat)| seat.lock().unwrap_or_else(PoisonError::into_inner).take());
+    // Only the first upgrade of a connection finds its place.
+    let place = request.extensions_mut().remove::<Line>();
+    let place = place.and_then(|line| line.take_place());
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let bearer = bearer::of(request.headers(), request.uri());
-    let (Some((peer, deadline, place)), Some(upgrade)) = (seat, upgrade) else {
+    let (Some(Seat(peer, deadline)), Some(place), Some(upgrade)) = (seat, place, upgrade) else {
         return Ok(page::text(
             StatusCode::BAD_REQUEST,
             "this connection cannot be upgraded\n",

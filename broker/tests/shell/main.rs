@@ -13,5 +13,6 @@ mod reauthentication;
 mod records;
 mod restart;
 mod rooms;
+mod streams;
 mod unread;
 mod websocket;

@@ -12,6 +12,7 @@ pub(super) fn all() -> Value {
         people(),
         sessions(),
         devices(),
+        streams(),
     ];
     let groups = groups.into_iter().filter_map(|group| match group {
         Value::Object(group) => Some(group),
@@ -191,6 +192,47 @@ fn messages() -> Value {
             "id": { "type": ["string", "null"] },
             "ts": { "type": ["integer", "null"] },
         })),
+    })
+}
+
+fn streams() -> Value {
+    let gap = json!({
+        "type": "object",
+        "description": "What no rule keeps as history was trimmed between these cursors",
+        "properties": { "from": text(), "to": text() },
+    });
+    let reset = json!({ "type": "boolean", "description": "The cursor was of another journal: begin anew" });
+    json!({
+        "Polled": {
+            "type": "object",
+            "required": ["messages", "cursor"],
+            "properties": {
+                "messages": list_of("Event"),
+                "cursor": { "type": "string", "description": "What to ask with next" },
+                "gap": gap,
+                "reset": reset,
+            },
+        },
+        "Event": {
+            "type": "object",
+            "required": ["topic"],
+            "properties": {
+                "topic": text(),
+                "room": text(),
+                "from": { "type": "string", "description": "Who published it, if it has history" },
+                "seq": { "type": "integer", "description": "Number in its stream, if it has history" },
+                "id": text(),
+                "ts": number(),
+                "payload": text(),
+                "payload_base64": { "type": "string", "description": "Instead, of bytes that are no text" },
+                "content_type": text(),
+                "cid": text(),
+                "reply_to": number(),
+                "mentions": { "type": "array", "items": text() },
+                "retained": flag(),
+                "cursor": { "type": "string", "description": "The position after it, if it is kept" },
+            },
+        },
     })
 }
 
