@@ -1050,7 +1050,11 @@ fn presence_is_told_to_whom_it_is_shown_and_changed_by_oneself() {
     while of_ann(&bob) != "offline" {
         assert!(std::time::Instant::now() < until, "{}", of_ann(&bob));
     }
-    assert_eq!(of_ann(&ann), "away");
+    // The others were told that she went; she herself sees how it is.
+    while of_ann(&ann) != "away" {
+        assert!(std::time::Instant::now() < until, "{}", of_ann(&ann));
+    }
+    assert_eq!(of_ann(&bob), "offline");
 }
 
 #[test]
