@@ -164,7 +164,6 @@ class WebSocketTransport implements Transport {
       if (kept.some((_, at) => (granted[at] ?? 0x80) >= 0x80)) {
         // Others may be refused, such as presence of who hides it.
         const why = properties?.reasonString ?? 'refused'
-        if (granted[0] === 0x8f) return this.subscribeToTheLast(client)
         if (from === 'now' || !why.startsWith('reset')) return this.fail(why)
         this.listener.reset(why)
         return this.subscribe(client, 'now')
@@ -175,11 +174,6 @@ class WebSocketTransport implements Transport {
       if (cursor !== null) this.listener.positioned(cursor)
       this.listener.online()
     })
-  }
-
-  /** A broker that does not know positions. */
-  private subscribeToTheLast(client: MqttClient): void {
-    client.subscribe(KEPT.map((filter) => `$replay/last/200/${filter}`), { qos: 1 }, () => this.isOver || this.listener.online())
   }
 
   private message(packet: IPublishPacket): void {
