@@ -2,8 +2,10 @@
 //! SIGKILL again and again, and its files are damaged between kill and restart.
 //!
 //! What must hold in the end: every message reached every subscriber, in order for each topic; at
-//! QoS 2 exactly once; and no session was lost. Only what nobody was promised is damaged: the view
-//! of the journal in sled, and bytes behind the journal's last whole frame.
+//! QoS 2 exactly once; no session was lost; and a room has what was said in it, under the numbers
+//! that were acknowledged, with its edits, recalls, reactions, read markers and members (see
+//! [`room`]). Only what nobody was promised is damaged: the view of the journal in sled, and bytes
+//! behind the journal's last whole frame.
 //!
 //! The seed decides what is done and to what; when the system runs which thread is not in its power,
 //! so a failure is found again by many rounds, not by one.
@@ -13,6 +15,7 @@ mod damage;
 mod message;
 mod publisher;
 mod report;
+mod room;
 mod subscriber;
 
 use std::thread;
@@ -26,6 +29,7 @@ use crate::{TidingsOptions, TidingsProcess};
 use board::Board;
 use damage::Damage;
 use publisher::Publisher;
+use room::{Guest, Talker};
 use subscriber::Subscriber;
 
 pub use report::Report;
@@ -75,6 +79,8 @@ pub fn run(options: Options, mut progress: impl FnMut(&Report)) -> Result<Report
         .set("journal.batch_max_bytes", SEGMENT_BYTES / 2)
         .set("state.snapshot_every_bytes", SEGMENT_BYTES * 4)
         .set("state.snapshot_every_entries", 5000)
+        .set("rooms.mode", "\"managed\"")
+        .set("rooms.requests_per_minute", 60_000)
         .start();
 
     let mut subscribers = subscribers(&mut random);
@@ -82,7 +88,11 @@ pub fn run(options: Options, mut progress: impl FnMut(&Report)) -> Result<Report
         subscriber.subscribe(&broker);
     }
     let mut publishers = publishers(&mut random);
-    let board = Board::new(publishers.len(), subscribers.len());
+    let mut talkers = ["ann", "bob"].map(|user| Talker::new(user, random.fork(200)));
+    let mut guest = Guest::new();
+    room::prepare(&broker, &talkers);
+    let speakers = publishers.len() + talkers.len() + 1;
+    let board = Board::new(speakers, subscribers.len());
 
     let came_to_the_end = thread::scope(|scope| {
         // Whatever happens here, the others must end, or the scope does not.
@@ -90,6 +100,10 @@ pub fn run(options: Options, mut progress: impl FnMut(&Report)) -> Result<Report
         for publisher in &mut publishers {
             scope.spawn(|| publisher.run(&board));
         }
+        for talker in &mut talkers {
+            scope.spawn(|| talker.run(&board));
+        }
+        scope.spawn(|| guest.run(&board));
         for subscriber in &mut subscribers {
             scope.spawn(|| subscriber.run(&board));
         }
@@ -139,6 +153,9 @@ pub fn run(options: Options, mut progress: impl FnMut(&Report)) -> Result<Report
     if !board.has_violations() {
         for subscriber in &mut subscribers {
             subscriber.check_that_nothing_is_left(&broker, &board);
+        }
+        for fault in room::check(&broker, &talkers, &guest) {
+            board.violation(fault);
         }
         check_the_files(&mut broker, &board);
     }

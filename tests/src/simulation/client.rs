@@ -56,6 +56,8 @@ pub struct Client {
     pub arrivals: Vec<Delivery>,
     /// Payloads of its messages for which PUBACK or PUBREC said success.
     pub acknowledged: Vec<String>,
+    /// The same with the numbers that the acknowledgements said, if they did.
+    pub numbers: Vec<(String, u64)>,
     /// Payloads of its QoS 1 messages that it sent more than once: they may be stored twice.
     pub repeated: Vec<String>,
     /// Payloads of its messages that were refused.
@@ -100,6 +102,7 @@ impl Client {
             said: Vec::new(),
             arrivals: Vec::new(),
             acknowledged: Vec::new(),
+            numbers: Vec::new(),
             repeated: Vec::new(),
             refused: Vec::new(),
             violations: Vec::new(),
@@ -455,6 +458,8 @@ impl Client {
         let sent = &mut self.sent[index];
         if !std::mem::replace(&mut sent.received, true) {
             self.acknowledged.push(sent.post.payload.clone());
+            let number = number_of(ack).map(|seq| (sent.post.payload.clone(), seq));
+            self.numbers.extend(number);
         }
         self.replies.push_back(Reply::PubRel(ack.packet_id));
     }
@@ -476,8 +481,16 @@ impl Client {
             if ack.reason.is_failure() {
                 self.refused.push(sent.post.payload);
             } else {
+                let number = number_of(ack).map(|seq| (sent.post.payload.clone(), seq));
+                self.numbers.extend(number);
                 self.acknowledged.push(sent.post.payload);
             }
         }
     }
+}
+
+/// The user property `seq` of an acknowledgement.
+fn number_of(ack: &Ack) -> Option<u64> {
+    let (_, seq) = ack.user.iter().find(|(key, _)| key == "seq")?;
+    seq.parse().ok()
 }

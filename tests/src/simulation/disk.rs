@@ -14,6 +14,7 @@ use tidings_bridge::journal::segments::{Chore, Durability, Options, SegmentJourn
 use tidings_bridge::state::MemoryState;
 use tidings_core::journal::{Append, Batch, Entry, Journal, Page, Published, ReadEntry, ReadError};
 use tidings_core::message::{Epoch, Offset, Seq};
+use tidings_core::messages::{CidTable, Claim, Known, Names};
 use tidings_core::rules::Keep;
 use tidings_core::state::State;
 use tidings_core::topic::ReplayFrom;
@@ -30,6 +31,20 @@ pub struct ReadCall {
     pub filters: Vec<Arc<str>>,
     /// How much it got.
     pub entries: usize,
+}
+
+/// One table for all shards.
+#[derive(Default)]
+struct SharedNames(Mutex<CidTable>);
+
+impl Names for SharedNames {
+    fn look_up(&self, journal: &dyn Journal, claim: &Claim<'_>) -> Result<Known, ReadError> {
+        lock(&self.0).look_up(journal, claim)
+    }
+
+    fn claim(&self, journal: &dyn Journal, claim: &Claim<'_>) -> Result<Known, ReadError> {
+        lock(&self.0).claim(journal, claim)
+    }
 }
 
 /// Where the journal is.
@@ -55,6 +70,7 @@ type Heads = Arc<Mutex<Arc<MemoryState>>>;
 pub struct Disk {
     place: Place,
     state: Arc<MemoryState>,
+    names: Arc<SharedNames>,
     batches: Vec<Arc<Batch>>,
     reads: Arc<Mutex<Vec<ReadCall>>>,
     queue: VecDeque<Vec<Append>>,
@@ -83,6 +99,7 @@ impl Disk {
         Self {
             place,
             state: Arc::new(MemoryState::new()),
+            names: Arc::default(),
             batches: Vec::new(),
             reads: Arc::default(),
             queue: VecDeque::new(),
@@ -101,6 +118,11 @@ impl Disk {
             journal,
             reads: self.reads.clone(),
         })
+    }
+
+    /// The names of messages, as all shards see them.
+    pub fn names(&self) -> Arc<dyn Names> {
+        self.names.clone()
     }
 
     /// How the journal was read, since this was last cleared.
@@ -163,6 +185,7 @@ impl Disk {
             Place::Segments(segments) => segments.commit(appends),
         };
         self.state.apply(&batch);
+        lock(&self.names.0).committed(&batch);
         self.batches.push(batch.clone());
         Some(batch)
     }
@@ -219,6 +242,7 @@ impl Disk {
             state.apply(batch);
         }
         self.state = Arc::new(state);
+        self.names = Arc::default();
         if let Place::Segments(segments) = &self.place {
             *lock(&segments.heads) = self.state.clone();
         }

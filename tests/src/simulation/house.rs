@@ -236,6 +236,7 @@ impl House {
                     self.rules.clone(),
                     Arc::new(OpenRooms),
                 )
+                .with_names(self.disk.names())
             })
             .collect();
     }

@@ -133,6 +133,8 @@ pub struct Post {
     pub expiry_s: Option<u32>,
     /// Topic Alias (MQTT 5).
     pub alias: Option<u16>,
+    /// User property `cid` (MQTT 5).
+    pub cid: Option<String>,
 }
 
 impl Post {
@@ -145,6 +147,7 @@ impl Post {
             retain: false,
             expiry_s: None,
             alias: None,
+            cid: None,
         }
     }
 
@@ -182,11 +185,18 @@ impl Post {
         self
     }
 
+    /// With a `cid`.
+    pub fn cid(mut self, cid: &str) -> Self {
+        self.cid = Some(cid.to_owned());
+        self
+    }
+
     /// Its properties.
     pub fn properties(&self) -> PublishProperties<'_> {
         PublishProperties {
             message_expiry_s: self.expiry_s,
             topic_alias: self.alias,
+            user: self.cid.iter().map(|cid| ("cid", &**cid)).collect(),
             ..PublishProperties::default()
         }
     }

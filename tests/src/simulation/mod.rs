@@ -16,6 +16,7 @@ mod login;
 mod model;
 mod said;
 mod schedule;
+mod talk;
 
 pub use client::Client;
 pub use disk::Disk;
@@ -25,3 +26,4 @@ pub use login::{Filter, Login, Post};
 pub use model::Model;
 pub use said::{Delivery, Said};
 pub use schedule::{Chances, Outcome, Sight, calm_schedule, one_schedule};
+pub use talk::{Talk, room_rules, talk_schedule};

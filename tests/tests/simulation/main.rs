@@ -3,6 +3,7 @@
 
 mod basics;
 mod cursor;
+mod changes;
 mod limits;
 mod lives;
 mod log_structured;

@@ -5,7 +5,7 @@
 //! two that come at the same time one waits until the journal has the other. What a table does not know
 //! of a stream it reads from the journal when it is first asked, so a restart forgets nothing.
 //! Invariants: a name that is claimed and not stored stays under way; a stream with such a name is not
-//! forgotten; all names together are at most [`MAX_NAMES`], but for those under way.
+//! forgotten; all names together are about [`MAX_NAMES`] at most, but for those under way.
 //! This module does not know how it is shared, nor what is answered.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -29,8 +29,8 @@ const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
 /// Messages read from the journal at a time.
 const CHUNK: u64 = 100;
 
-/// Names that are remembered: some tens of megabytes. Streams that were not asked about for longest are
-/// forgotten first, and read again when they are asked about.
+/// Names and streams that are remembered: some tens of megabytes. Streams that were not asked about for
+/// longest are forgotten first, and read again when they are asked about.
 pub const MAX_NAMES: usize = 200_000;
 
 /// Bytes of a name; longer ones are refused, because they are held.
@@ -202,16 +202,20 @@ impl CidTable {
         Ok(recent)
     }
 
+    /// Forgets the half of the streams that was not asked about for longest, if there are too many names.
     fn make_room(&mut self, more: usize) {
-        while self.names + more > MAX_NAMES {
-            let idle = self.streams.iter().filter(|(_, r)| r.under_way == 0);
-            let Some(oldest) = idle.min_by_key(|(_, r)| r.used).map(|(s, _)| s.clone()) else {
-                return;
-            };
-            if let Some(gone) = self.streams.remove(&oldest) {
-                self.names -= gone.names.len();
-            }
+        if self.names + self.streams.len() + more <= MAX_NAMES {
+            return;
         }
+        let idle = self.streams.values().filter(|r| r.under_way == 0);
+        let mut used: Vec<u64> = idle.map(|recent| recent.used).collect();
+        used.sort_unstable();
+        let Some(&middle) = used.get(used.len() / 2) else {
+            return;
+        };
+        self.streams
+            .retain(|_, recent| recent.under_way > 0 || recent.used > middle);
+        self.names = self.streams.values().map(|recent| recent.names.len()).sum();
     }
 }
 
@@ -416,6 +420,28 @@ mod tests {
                 "{n}"
             );
         }
+    }
+
+    #[test]
+    fn streams_that_are_not_asked_about_are_forgotten_first() {
+        let mut table = CidTable::default();
+        let empty = Stream::default();
+        let ask = |table: &mut CidTable, stream: usize| {
+            let claim = Claim {
+                stream: &format!("s{stream}").into(),
+                head: Seq(0),
+                user: &"ann".into(),
+                cid: "a",
+                digest: 0,
+            };
+            table.look_up(&empty, &claim).expect("it can be read");
+        };
+        for stream in 0..MAX_NAMES + 10 {
+            ask(&mut table, stream);
+        }
+        assert!(table.streams.len() <= MAX_NAMES / 2 + 10);
+        assert!(table.streams.contains_key(&*format!("s{}", MAX_NAMES + 9)));
+        assert!(!table.streams.contains_key("s0"));
     }
 
     #[test]

@@ -173,13 +173,13 @@ impl Shard {
 
     /// A recall is stored: what was read from the journal and waits must not say what was recalled.
     pub(super) fn note_recall(&mut self, published: &Published) {
+        if !can_be_recalled(published) {
+            return;
+        }
         let kind = Kind::of(&published.message.topic, &published.stream);
         let Kind::Recall(of) = kind else {
             return;
         };
-        if !can_be_recalled(published) {
-            return;
-        }
         let (stream, by) = (&published.stream, &published.message.publisher.user);
         let says_it = |waiting: &Published| {
             waiting.stream == *stream
