@@ -88,7 +88,8 @@ pub fn run(options: Options, mut progress: impl FnMut(&Report)) -> Result<Report
         subscriber.subscribe(&broker);
     }
     let mut publishers = publishers(&mut random);
-    let mut talkers = ["ann", "bob"].map(|user| Talker::new(user, random.fork(200)));
+    let mut talkers =
+        [("ann", 200), ("bob", 201)].map(|(user, number)| Talker::new(user, random.fork(number)));
     let mut guest = Guest::new();
     room::prepare(&broker, &talkers);
     let speakers = publishers.len() + talkers.len() + 1;

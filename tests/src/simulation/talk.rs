@@ -85,7 +85,6 @@ struct Room {
     house: House,
     /// The user of each client.
     users: Vec<usize>,
-    people: u64,
     said: Vec<Saying>,
     /// Payloads with the `cid` of another message that was acknowledged before.
     conflicts: Vec<String>,
@@ -106,7 +105,6 @@ impl Room {
             luck,
             house: House::new(setup),
             users: Vec::new(),
-            people,
             said: Vec::new(),
             conflicts: Vec::new(),
         };
