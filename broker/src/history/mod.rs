@@ -216,7 +216,9 @@ impl History {
         let is_shown = |entry: &&ReadEntry| {
             let message = &entry.published.message;
             let expired = message.expires_at().is_some_and(|at| at <= now);
-            !expired && self.may_receive(who, &message.topic)
+            // What waits only for somebody's session is nobody's history.
+            let kept = entry.published.history && !expired;
+            kept && self.may_receive(who, &message.topic)
         };
         let shown = entries.iter().filter(is_shown);
         let messages = shown
