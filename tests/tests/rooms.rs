@@ -486,6 +486,8 @@ fn who_is_kicked_gets_nothing_a_second_later_through_any_door_nor_from_the_backl
     let mut history = house.listener("bob", "bob-late", "$replay/last/1000/chat/#");
     let history = received_until(&mut history, |d| d.text() == "still here");
     assert_eq!(history.len(), 1, "{:?}", history.first());
+    let cellar = json!({ "room": "cellar" });
+    assert_eq!(house.bob.may_not("history", cellar), "no_such_room");
 }
 
 #[test]
