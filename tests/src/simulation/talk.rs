@@ -155,7 +155,7 @@ impl Room {
 
     fn speak(&mut self, client: usize) {
         let user = self.users[client];
-        let number = self.said.len();
+        let number = self.said.len() + self.conflicts.len();
         let head = self.house.disk.state().stream_head(STREAM).0;
         // Also about what is not there yet.
         let about = self.luck.within(1..head + 3);
