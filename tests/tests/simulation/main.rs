@@ -2,8 +2,8 @@
 //! lives of it from random seeds. No sockets, no threads, no clock: see `tidings_tests::simulation`.
 
 mod basics;
-mod cursor;
 mod changes;
+mod cursor;
 mod limits;
 mod lives;
 mod log_structured;
