@@ -93,11 +93,18 @@ fn operation(endpoint: &Endpoint) -> Value {
             "content": { "application/json": { "schema": reference("Problem") } },
         }),
     );
-    let tag = endpoint.path.trim_start_matches("/v1/").split('/').next();
+    let tag = match endpoint.path.strip_prefix("/v1/") {
+        Some(path) => match path.split('/').next().unwrap_or_default() {
+            "login" | "logout" | "me" => "signing in",
+            "openapi.json" | "docs" => "about",
+            first => first,
+        },
+        None => "broker",
+    };
     let mut operation = json!({
         "summary": endpoint.summary,
         "operationId": operation_id(endpoint),
-        "tags": [tag.unwrap_or_default()],
+        "tags": [tag],
         "responses": responses,
     });
     if !parameters.is_empty() {
