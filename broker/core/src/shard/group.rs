@@ -484,6 +484,7 @@ impl Shard {
                 Audience::Everyone | Audience::Growing => is_told,
                 Audience::Only(names) => names.contains(&group.filter),
             };
+            let for_group = for_group && self.still_counts(entry.offset, &entry.published);
             if for_group && !self.assign(key, Some(entry.offset), &entry.published) {
                 if let Some(group) = self.groups.by_key.get_mut(&key) {
                     group.page.push_front(entry);
