@@ -463,3 +463,56 @@ fn bridge_addresses_are_taken_apart() {
         assert!(parse(wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn how_messages_are_relayed_has_bounds_and_defaults() {
+    let file = File::new(
+        "relay",
+        r#"
+[[topics]]
+pattern = "typing/{room}/{user}"
+publish = "any"
+subscribe = "any"
+relay = { per_second = 2 }
+
+[[topics]]
+pattern = "seen/{user}"
+publish = "any"
+subscribe = "any"
+grows = "log"
+"#,
+    );
+    let settings = file.load().unwrap();
+    let relay = settings.topics[0].relay.expect("a relay");
+    assert_eq!((relay.per_second, relay.expires_s), (2, 5));
+    assert_eq!(settings.topics[1].grows.as_deref(), Some("log"));
+
+    let file = File::new(
+        "relay-bounds",
+        r#"
+[[topics]]
+pattern = "a"
+publish = "any"
+subscribe = "any"
+relay = { per_second = 0 }
+
+[[topics]]
+pattern = "b"
+publish = "any"
+subscribe = "any"
+relay = { expires_s = 3601 }
+grows = ""
+"#,
+    );
+    let expected = [
+        "tidings.toml:6: [[topics]] relay: per_second is 1 to 1000",
+        "tidings.toml:12: [[topics]] relay: expires_s is 1 to 3600 seconds",
+        "tidings.toml:13: [[topics]] grows: is empty",
+    ];
+    let mut errors = file.errors();
+    errors.sort();
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    for line in expected {
+        assert!(errors.iter().any(|error| error == line), "{errors:#?}");
+    }
+}

@@ -363,6 +363,26 @@ fn leaving_does_not_end_a_mute() {
 }
 
 #[test]
+fn people_see_each_other_in_rooms_that_show_their_members() {
+    let mut view = RoomView::default();
+    create(&mut view, "ann", "lobby", Kind::Open);
+    create(&mut view, "ann", "news", Kind::Channel);
+    for (user, room) in [("bob", "lobby"), ("bob", "news"), ("eve", "news")] {
+        act(&mut view, user, room, Act::Join).unwrap();
+    }
+    assert!(view.sees("ann", "bob") && view.sees("bob", "ann"));
+    assert!(
+        view.sees("ann", "eve"),
+        "who runs a channel sees its readers"
+    );
+    assert!(!view.sees("eve", "ann") && !view.sees("eve", "bob") && !view.sees("bob", "eve"));
+    assert!(!view.sees("ann", "nobody") && !view.sees("nobody", "ann"));
+    act(&mut view, "bob", "lobby", Act::Leave).unwrap();
+    assert!(!view.sees("bob", "ann"));
+    assert!(view.sees("ann", "bob"), "in the channel");
+}
+
+#[test]
 fn in_a_channel_who_joins_reads_and_does_not_see_who_else_does() {
     let mut view = RoomView::default();
     create(&mut view, "ann", "news", Kind::Channel);

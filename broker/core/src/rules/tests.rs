@@ -675,3 +675,80 @@ fn a_role_is_asked_for_by_its_name_which_is_no_capture() {
         assert!(Rules::compile(&[rule("a", wrong)]).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn what_is_relayed_or_only_grows_says_so_and_has_no_history() {
+    let relay = Relay {
+        per_second: 2,
+        expires_s: 7,
+    };
+    let relayed = RuleSource {
+        relay: Some(relay),
+        ..rule("typing/{room}/{user}", "any", "any")
+    };
+    let growing = RuleSource {
+        grows: Some("dm/{pair(to,from)}".to_owned()),
+        ..rule("dm/{to}/{from}/read", "any", "any")
+    };
+    let rules = Rules::compile(&[relayed.clone(), growing.clone()]).expect("rules");
+    assert_eq!(rules.decide("typing/lobby/alice").relay(), Some(relay));
+    assert_eq!(rules.decide("typing/lobby/alice").grows(), None);
+    let read = rules.decide("dm/bob/alice/read");
+    let stream = read.grows();
+    assert_eq!(
+        (stream.as_deref(), read.relay()),
+        (Some("dm/alice/bob"), None)
+    );
+    assert_eq!(rules.decide("dm/bob/alice").grows(), None);
+
+    let problem = |rule: RuleSource| Rules::compile(&[rule]).expect_err("a problem").problem;
+    let both = RuleSource {
+        grows: growing.grows.clone(),
+        ..relayed.clone()
+    };
+    assert!(matches!(problem(both), RuleProblem::Grows(_)));
+    for alone in [
+        kept_days(relayed.clone(), 1),
+        in_stream(relayed, "typing/{room}"),
+    ] {
+        assert_eq!(problem(alone), RuleProblem::Alone("relay"));
+    }
+    for alone in [
+        kept_days(growing.clone(), 1),
+        in_stream(growing.clone(), "x"),
+    ] {
+        assert_eq!(problem(alone), RuleProblem::Alone("grows"));
+    }
+    let unknown = RuleSource {
+        grows: Some("chat/{room}".to_owned()),
+        ..growing
+    };
+    assert!(matches!(problem(unknown), RuleProblem::Grows(_)));
+}
+
+#[test]
+fn who_sees_whom_is_asked_for_the_one_who_asks() {
+    struct Shy;
+    impl Membership for Shy {
+        fn is_member(&self, _user: &str, _room: &str) -> bool {
+            false
+        }
+        fn is_moderator(&self, _user: &str, _room: &str) -> bool {
+            false
+        }
+        fn is_public(&self, _room: &str) -> bool {
+            false
+        }
+        fn is_owner(&self, _user: &str, _device: &str) -> bool {
+            false
+        }
+        fn is_visible(&self, user: &str, other: &str) -> bool {
+            (user, other) == ("bob", "alice")
+        }
+    }
+    let presence = rule("user/{user}/presence", "broker", "visible(user)");
+    let rules = Rules::compile(&[presence]).expect("a rule");
+    let seen = |topic: &str| who_may(|who| rules.may_receive(topic, who, &Shy));
+    assert_eq!(seen("user/alice/presence"), "b");
+    assert_eq!(seen("user/bob/presence"), "");
+}
