@@ -328,13 +328,29 @@ impl Broker {
         let door = (reception.clone(), runtime.clone());
         let start = people::Start {
             people,
-            counts,
             replies: Replies::new(rules.clone(), shared.members.clone()),
             connect: move || connect_in_memory(&door.0, &door.1, "people"),
             ready,
         };
         runtime.spawn(people::run(start));
         service_is_ready("people", is_ready);
+        let (ready, is_ready) = oneshot::channel();
+        let door = (reception.clone(), runtime.clone());
+        let start = service::Start {
+            client_id: people::COUNTS,
+            filters: people::COUNT_REQUESTS,
+            replies: Replies::new(rules.clone(), shared.members.clone()),
+            requests_per_minute: options.people.requests_per_minute,
+            clock,
+            connect: move || connect_in_memory(&door.0, &door.1, "unread"),
+            ready,
+        };
+        let answers = people::CountsService {
+            counts,
+            max_bytes: options.session.maximum_packet_bytes as usize,
+        };
+        runtime.spawn(service::serve(start, answers));
+        service_is_ready("unread", is_ready);
         readiness.set(State::Ready);
 
         let (done, is_done) = watch::channel(None);

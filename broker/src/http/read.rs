@@ -66,7 +66,8 @@ async fn unread(
         after_direct: part.after_direct,
         limit: part.limit,
     };
-    let count = move || api.counts.answer(caller.identity(), &query);
+    let max_bytes = api.max_packet_bytes;
+    let count = move || api.counts.answer(caller.identity(), &query, max_bytes);
     let counted = tokio::task::spawn_blocking(count).await;
     let counted = counted.map_err(|_| Problem::unavailable("nothing can be counted now"))?;
     Ok(reply::ok(&counted))

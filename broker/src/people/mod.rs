@@ -32,7 +32,7 @@ use crate::clock::Clock;
 pub(crate) use rights::Rights;
 pub(crate) use service::{Start, run};
 use topics::Choice;
-pub(crate) use unread::{Counts, UnreadQuery};
+pub(crate) use unread::{COUNTS, Counts, CountsService, REQUESTS as COUNT_REQUESTS, UnreadQuery};
 
 /// Client Identifier of the service. No link to another broker can have it: their names have no @.
 const CLIENT_ID: &str = "$link/@people";

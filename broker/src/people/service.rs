@@ -11,21 +11,19 @@ use std::time::Duration;
 use serde_json::Value;
 use tidings_core::people::{Shown, Visibility};
 use tidings_core::rooms::RoomError;
-use tidings_core::rules::Identity;
 use tokio::io::DuplexStream;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tracing::debug;
 
 use super::presence::{self, Fields};
-use super::unread::{Counts, UnreadQuery};
 use super::{CLIENT_ID, People, topics};
 use crate::service::link::{Event, Incoming, Link, Outgoing};
 use crate::service::pace::{Pace, Turn};
 use crate::service::{RECONNECT, Replies, asked, request};
 
 /// Where requests come from.
-const REQUESTS: &[&str] = &["user/+/request/presence", "user/+/request/unread"];
+const REQUESTS: &[&str] = &["user/+/request/presence"];
 
 /// Users that others are told about at once: less than any Receive Maximum.
 const CHUNK: usize = 256;
@@ -36,7 +34,6 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// What the service is started with.
 pub(crate) struct Start<C> {
     pub people: Arc<People>,
-    pub counts: Arc<Counts>,
     pub replies: Replies,
     /// Makes a connection with the broker's rights.
     pub connect: C,
@@ -48,7 +45,6 @@ pub(crate) struct Start<C> {
 pub(crate) async fn run(start: Start<impl Fn() -> DuplexStream>) {
     let Start {
         people,
-        counts,
         replies,
         connect,
         ready,
@@ -63,7 +59,6 @@ pub(crate) async fn run(start: Start<impl Fn() -> DuplexStream>) {
                 }
                 let session = Session {
                     people: people.clone(),
-                    counts: counts.clone(),
                     replies: replies.clone(),
                     link,
                     waiting: VecDeque::new(),
@@ -81,13 +76,12 @@ pub(crate) async fn run(start: Start<impl Fn() -> DuplexStream>) {
 /// One connection of the service.
 struct Session {
     people: Arc<People>,
-    counts: Arc<Counts>,
     replies: Replies,
     link: Link,
     /// Requests that came while something was stored.
     waiting: VecDeque<Incoming>,
     /// Publishes that are not stored yet, and whose presence they are.
-    under_way: HashMap<u16, Arc<str>>,
+    under_way: HashMap<u16, (Arc<str>, Shown)>,
 }
 
 impl Session {
@@ -95,8 +89,8 @@ impl Session {
         loop {
             if let Err(error) = self.turn(pace).await {
                 let now = self.people.now();
-                for user in self.under_way.into_values() {
-                    self.people.presence().tell_again(&user, now);
+                for (user, shown) in self.under_way.into_values() {
+                    self.people.presence().untold(&user, shown, now);
                 }
                 return error;
             }
@@ -139,18 +133,18 @@ impl Session {
                 retain: true,
                 ..Outgoing::default()
             });
-            self.under_way.insert(packet_id, user);
+            self.under_way.insert(packet_id, (user, shown));
         }
         self.link.flush().await?;
         while !self.under_way.is_empty() {
             match self.link.next().await? {
                 Event::Message(request) => self.waiting.push_back(request),
                 Event::Acked { packet_id, reason } => {
-                    if let Some(user) = self.under_way.remove(&packet_id)
+                    if let Some((user, shown)) = self.under_way.remove(&packet_id)
                         && reason.is_failure()
                     {
                         let now = self.people.now();
-                        self.people.presence().tell_again(&user, now);
+                        self.people.presence().untold(&user, shown, now);
                     }
                 }
                 Event::Answer => {}
@@ -163,9 +157,10 @@ impl Session {
         if let Some((user, method)) = asked(&asking.topic) {
             let answer = match pace.ask(user, self.people.now().monotonic_ms) {
                 Turn::Granted => {
-                    let (id, result) = match method {
-                        "unread" => self.count(user, &asking.payload).await,
-                        _ => self.carry_out(user, &asking.payload).await?,
+                    let (id, fields) = request::read::<Fields>(&asking.payload);
+                    let result = match fields {
+                        Ok(fields) => self.choose(user, fields).await?,
+                        Err(error) => Err(error),
                     };
                     Some(request::answer(id.as_ref(), method, result))
                 }
@@ -184,31 +179,6 @@ impl Session {
             self.link.acknowledge(packet_id);
         }
         self.link.flush().await
-    }
-
-    /// What a user has not read, on a thread for things that block.
-    async fn count(&self, user: &str, payload: &[u8]) -> (Option<Value>, Result<Value, RoomError>) {
-        let (id, query) = request::read::<UnreadQuery>(payload);
-        let query = match query {
-            Ok(query) => query,
-            Err(error) => return (id, Err(error)),
-        };
-        let (counts, who) = (self.counts.clone(), Identity::user(user));
-        let counted = tokio::task::spawn_blocking(move || counts.answer(&who, &query)).await;
-        (id, counted.map_err(|_| RoomError::Unavailable))
-    }
-
-    async fn carry_out(
-        &mut self,
-        user: &str,
-        payload: &[u8],
-    ) -> io::Result<(Option<Value>, Result<Value, RoomError>)> {
-        let (id, fields) = request::read::<Fields>(payload);
-        let result = match fields {
-            Ok(fields) => self.choose(user, fields).await?,
-            Err(error) => Err(error),
-        };
-        Ok((id, result))
     }
 
     async fn choose(&mut self, user: &str, fields: Fields) -> io::Result<Result<Value, RoomError>> {

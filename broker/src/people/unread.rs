@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tidings_core::journal::{Batch, Journal, ReadEntry, Record};
 use tidings_core::message::{Seq, UnixMillis};
 use tidings_core::people::{MAX_TAIL, Reader, Tail, Unread};
+use tidings_core::rooms::RoomError;
 use tidings_core::rules::{Identity, Membership};
 use tidings_core::state::{State, growing_number, retained_on};
 use tracing::error;
@@ -22,6 +23,7 @@ use tracing::error;
 use crate::history::{History, Place, Query, Which};
 use crate::rooms::Rooms;
 use crate::rulebook::Rulebook;
+use crate::service::{Answer, request};
 use crate::shard::Shared;
 
 /// Rooms, and people, in one answer.
@@ -30,8 +32,23 @@ const MAX_LISTED: usize = 100;
 /// Streams whose last entries are remembered: some 40 MB if all are long.
 const MAX_TAILS: usize = 256;
 
-/// Entries read from the journal at a time.
-const CHUNK: usize = 500;
+/// Entries read from the journal at a time: with large messages some 64 MB.
+const CHUNK: usize = 64;
+
+/// Entries read for one request; the next one goes on.
+const MAX_READ: usize = 50_000;
+
+/// Bytes of one room in an answer; a last message that takes more is left out.
+const MAX_LISTED_BYTES: usize = 4096;
+
+/// What an answer has beside rooms and people.
+const OVERHEAD_BYTES: usize = 1024;
+
+/// Client Identifier of the service that answers.
+pub(crate) const COUNTS: &str = "$link/@unread";
+
+/// Where its requests come from.
+pub(crate) const REQUESTS: &[&str] = &["user/+/request/unread"];
 
 /// Entries that are looked through for the last message of a stream that is all read.
 const LAST_OF: u64 = 50;
@@ -88,6 +105,19 @@ pub(crate) struct Counts {
     managed: Option<Arc<Rooms>>,
     streams: RwLock<Streams>,
     tails: Mutex<Tails>,
+}
+
+/// Answers requests.
+pub(crate) struct CountsService {
+    pub counts: Arc<Counts>,
+    /// Bytes of an answer: what the broker takes from a client, and so from a service.
+    pub max_bytes: usize,
+}
+
+/// What one answer may still take.
+struct Budget {
+    entries: usize,
+    bytes: usize,
 }
 
 /// What is listed of one stream.
@@ -159,20 +189,22 @@ impl Counts {
         }
     }
 
-    /// What a user has not read: rooms, and direct messages.
-    pub fn answer(&self, who: &Identity, query: &UnreadQuery) -> Value {
+    /// What a user has not read: rooms, and direct messages, in at most so many bytes of JSON.
+    pub fn answer(&self, who: &Identity, query: &UnreadQuery, max_bytes: usize) -> Value {
         let limit = query.limit.unwrap_or(MAX_LISTED).clamp(1, MAX_LISTED);
-        let mut names = self.rooms_of(&who.user, query, limit + 1);
-        let more = names.len() > limit;
-        names.truncate(limit);
-        let rooms: Vec<Value> = names.iter().map(|room| self.room(who, room)).collect();
-        let mut peers = match query.rooms {
+        let mut budget = Budget {
+            entries: MAX_READ,
+            bytes: max_bytes.saturating_sub(OVERHEAD_BYTES),
+        };
+        let names = self.rooms_of(&who.user, query, limit + 1);
+        let room = |room: &str, budget: &mut Budget| self.room(who, room, budget);
+        let (rooms, more) = budget.list(&names, limit, room);
+        let peers = match query.rooms {
             None => self.peers_of(&who.user, &query.after_direct, limit + 1),
             Some(_) => Vec::new(),
         };
-        let more_direct = peers.len() > limit;
-        peers.truncate(limit);
-        let direct: Vec<Value> = peers.iter().map(|peer| self.peer(who, peer)).collect();
+        let peer = |peer: &str, budget: &mut Budget| self.peer(who, peer, budget);
+        let (direct, more_direct) = budget.list(&peers, limit, peer);
         json!({
             "rooms": rooms,
             "more": more,
@@ -213,24 +245,24 @@ impl Counts {
         peers.range::<str, _>(from).take(limit).cloned().collect()
     }
 
-    fn room(&self, who: &Identity, room: &str) -> Value {
+    fn room(&self, who: &Identity, room: &str, budget: &mut Budget) -> Value {
         let member = self
             .managed
             .as_ref()
             .and_then(|rooms| rooms.view().member(&who.user, room));
         let marker = format!("read/{room}/{}", who.user);
         let since = member.map_or(0, |member| member.since);
-        let listed = self.listed(who, Place::Room(room.into()), &marker, since);
+        let listed = self.listed(who, Place::Room(room.into()), &marker, since, budget);
         let mut value = listed.json();
         value["room"] = room.into();
         value["mentions"] = listed.unread.mentions.into();
         value
     }
 
-    fn peer(&self, who: &Identity, peer: &str) -> Value {
+    fn peer(&self, who: &Identity, peer: &str, budget: &mut Budget) -> Value {
         let me = &*who.user;
         let marker = format!("dm/{peer}/{me}/read");
-        let listed = self.listed(who, Place::With(peer.into()), &marker, 0);
+        let listed = self.listed(who, Place::With(peer.into()), &marker, 0, budget);
         let mut value = listed.json();
         value["with"] = peer.into();
         for what in ["delivered", "read"] {
@@ -250,7 +282,14 @@ impl Counts {
         payload.and_then(|p| growing_number(&p)).unwrap_or(0)
     }
 
-    fn listed(&self, who: &Identity, place: Place, marker: &str, since: UnixMillis) -> Listed {
+    fn listed(
+        &self,
+        who: &Identity,
+        place: Place,
+        marker: &str,
+        since: UnixMillis,
+        budget: &mut Budget,
+    ) -> Listed {
         let topic = match &place {
             Place::Room(room) => format!("chat/{room}/{}", who.user),
             Place::With(peer) => format!("dm/{peer}/{}", who.user),
@@ -264,7 +303,7 @@ impl Counts {
             read: Seq(read),
             since,
         };
-        let (unread, last) = self.count(&stream, head, reader);
+        let (unread, last) = self.count(&stream, head, reader, budget);
         let last = last.and_then(|seq| self.last(who, place, seq));
         Listed {
             head,
@@ -275,7 +314,13 @@ impl Counts {
     }
 
     /// What is unread of a stream, and the number of its last message.
-    fn count(&self, stream: &Arc<str>, head: u64, reader: Reader<'_>) -> (Unread, Option<Seq>) {
+    fn count(
+        &self,
+        stream: &Arc<str>,
+        head: u64,
+        reader: Reader<'_>,
+        budget: &mut Budget,
+    ) -> (Unread, Option<Seq>) {
         let wanted = (reader.read.0 + 1).min(head.saturating_sub(LAST_OF) + 1);
         let wanted = wanted
             .max((head + 1).saturating_sub(MAX_TAIL as u64))
@@ -291,6 +336,7 @@ impl Counts {
             if entries.is_empty() {
                 break;
             }
+            budget.entries = budget.entries.saturating_sub(entries.len());
             for ReadEntry { published, .. } in &entries {
                 known.tail.push(published);
             }
@@ -339,6 +385,56 @@ impl Tails {
         }
         known.used = used;
         known
+    }
+}
+
+impl Budget {
+    /// What is listed of names, at most `limit` of them, and whether there are more.
+    fn list(
+        &mut self,
+        names: &[Arc<str>],
+        limit: usize,
+        each: impl Fn(&str, &mut Self) -> Value,
+    ) -> (Vec<Value>, bool) {
+        let mut listed = Vec::new();
+        for name in names {
+            if listed.len() == limit || self.entries == 0 {
+                return (listed, true);
+            }
+            let mut value = each(name, self);
+            let mut bytes = value.to_string().len();
+            if bytes > MAX_LISTED_BYTES
+                && let Some(fields) = value.as_object_mut()
+            {
+                fields.remove("last");
+                bytes = value.to_string().len();
+            }
+            if bytes > self.bytes {
+                return (listed, true);
+            }
+            self.bytes -= bytes;
+            listed.push(value);
+        }
+        (listed, false)
+    }
+}
+
+impl Answer for CountsService {
+    async fn answer(
+        &mut self,
+        user: &str,
+        _method: &str,
+        payload: &[u8],
+    ) -> (Option<Value>, Result<Value, RoomError>) {
+        let (id, query) = request::read::<UnreadQuery>(payload);
+        let query = match query {
+            Ok(query) => query,
+            Err(error) => return (id, Err(error)),
+        };
+        let (counts, who, max_bytes) = (self.counts.clone(), Identity::user(user), self.max_bytes);
+        let counting = move || counts.answer(&who, &query, max_bytes);
+        let counted = tokio::task::spawn_blocking(counting).await;
+        (id, counted.map_err(|_| RoomError::Unavailable))
     }
 }
 

@@ -225,7 +225,16 @@ impl Presence {
         self.people.get(user).map(Person::truth)
     }
 
-    /// What others were told did not reach them, or is to be told again.
+    /// What others were to be told did not reach them.
+    pub fn untold(&mut self, user: &Arc<str>, told: Shown, now: Now) {
+        self.people.entry(user.clone()).or_insert_with(|| Person {
+            since: told.since,
+            ..Person::default()
+        });
+        self.tell_again(user, now);
+    }
+
+    /// Others are to be told again what they know. Nothing if the user is not known here.
     pub fn tell_again(&mut self, user: &str, now: Now) {
         self.change(user, now, |person| person.shown = None);
     }

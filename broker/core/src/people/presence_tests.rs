@@ -254,6 +254,29 @@ fn what_did_not_reach_others_is_told_again() {
 }
 
 #[test]
+fn what_did_not_reach_others_is_told_again_also_of_who_was_forgotten() {
+    let mut house = House::new();
+    house.comes("alice", "phone");
+    house.pass(10_000);
+    house.goes("alice", "phone");
+    let end = 10_000 + GRACE;
+    let offline = told(&[(end, "alice offline 10000 0")]);
+    assert_eq!(house.pass(100_000), offline);
+    assert!(house.presence.is_empty());
+    let shown = Shown {
+        since: EPOCH + 10_000,
+        ..Shown::default()
+    };
+    let now = house.now();
+    house.presence.untold(&"alice".into(), shown, now);
+    assert_eq!(
+        house.pass(10_000),
+        told(&[(110_000, "alice offline 10000 0")])
+    );
+    assert!(house.presence.is_empty());
+}
+
+#[test]
 fn a_grace_period_of_nothing_still_keeps_the_interval() {
     let presence = Presence::new(PresenceOptions {
         grace_ms: 0,
