@@ -157,7 +157,9 @@ impl Events {
 
     /// The next event; `None` at the end. What only moves the position on is passed over.
     fn next(&mut self) -> Option<Event> {
+        let until = Instant::now() + DEADLINE;
         loop {
+            assert!(Instant::now() < until, "only heartbeats come");
             let event = self.block()?;
             if !event.name.is_empty() {
                 return Some(event);
@@ -401,7 +403,7 @@ struct Wanderer {
 }
 
 impl Wanderer {
-    const FILTERS: [&'static str; 2] = ["chat/#", "dm/+/alice"];
+    const FILTERS: [&'static str; 2] = ["chat/#", "dm/alice/+"];
 
     fn has_everything(&self) -> bool {
         self.seen.len() as u64 >= COUNT
