@@ -24,11 +24,11 @@ fn cursor_of(delivery: &Delivery) -> &str {
 
 fn suback(house: &mut House, client: ClientId) -> SubAck {
     let said = house.take_said(client);
-    let acks = said.into_iter().filter_map(|said| match said {
+    let mut acks = said.into_iter().filter_map(|said| match said {
         Said::SubAck(ack) => Some(ack),
         _ => None,
     });
-    acks.last().expect("SUBACK")
+    acks.next_back().expect("SUBACK")
 }
 
 fn property<'a>(ack: &'a SubAck, name: &str) -> Option<&'a str> {
