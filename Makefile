@@ -41,7 +41,7 @@ $(WEB)/dist/index.html: $(WEB_SOURCES) $(WEB)/node_modules/.package-lock.json
 
 test: test-tools web ## Run all tests; installs the clients they need if those are missing
 	cargo build --workspace --bins
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 	cd $(WEB) && npm test
 
 test-tools: $(VENV)/.installed tests/node/node_modules/.package-lock.json ## Install the clients that the tests need, no more

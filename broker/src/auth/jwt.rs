@@ -198,6 +198,8 @@ impl Tokens {
         let options = &self.options;
         let mut validation = Validation::new(algorithm);
         validation.leeway = options.leeway.as_secs();
+        // RFC 7519, 4.1.4: it counts before `exp`, no longer at it; sessions end then, too.
+        validation.reject_tokens_expiring_in_less_than = 1;
         validation.validate_nbf = true;
         let mut required = vec!["exp"];
         if let Some(issuer) = &options.issuer {

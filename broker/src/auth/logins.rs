@@ -214,6 +214,8 @@ impl Logins {
         }
         let mut validation = Validation::new(self.algorithm);
         validation.leeway = 0;
+        // RFC 7519, 4.1.4: it counts before `exp`, no longer at it; sessions end then, too.
+        validation.reject_tokens_expiring_in_less_than = 1;
         validation.set_issuer(&[ISSUER]);
         validation.set_required_spec_claims(&["exp", "iss", "sub"]);
         match decode::<Claims>(token, &self.check, &validation) {
