@@ -20,7 +20,6 @@ use hyper::service::{Service as _, service_fn};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
@@ -29,7 +28,7 @@ use super::{bearer, page};
 use crate::admission::Place;
 use crate::handshake::{Origin, Reception};
 use crate::http::{self, Api, Line, Peer};
-use crate::transport::Transport;
+use crate::transport::{Transport, Wire};
 
 /// How long a connection may serve pages: some reloads of the chat, then the browser comes anew.
 const CONNECTION: Duration = Duration::from_secs(30);
@@ -75,7 +74,7 @@ impl Pages {
 
 /// Serves one connection, until it ends or becomes a client.
 pub(super) async fn serve(
-    socket: TcpStream,
+    wire: Wire,
     peer: SocketAddr,
     deadline: Instant,
     place: Place,
@@ -95,7 +94,7 @@ pub(super) async fn serve(
             .timer(TokioTimer::new())
             .header_read_timeout(deadline.saturating_duration_since(Instant::now()))
             .max_buf_size(MAX_HEADER)
-            .serve_connection(TokioIo::new(socket), service)
+            .serve_connection(TokioIo::new(wire), service)
             .with_upgrades()
     );
     let line = to_cut;
@@ -196,9 +195,9 @@ async fn upgrade(
     Ok(response.into_response())
 }
 
-/// The socket below HTTP, and what was read of the frames already.
+/// The wire below HTTP, and what was read of the frames already.
 fn into_transport(upgraded: Upgraded) -> Option<Transport> {
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    let parts = upgraded.downcast::<TokioIo<Wire>>().ok()?;
     let frames = FrameState::new(&parts.read_buf);
     Some(Transport::WebSocket(Box::new(WebSocket::new(
         parts.io.into_inner(),

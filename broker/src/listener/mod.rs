@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at};
 use tracing::{debug, warn};
@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 use crate::admission::Place;
 use crate::handshake::{Origin, Reception};
 use crate::http::Api;
-use crate::transport::Transport;
+use crate::transport::{Transport, Wire};
 use detect::Speaks;
 
 pub use page::is_built as page_is_built;
@@ -128,7 +128,7 @@ pub(crate) async fn accept_loop(
         };
         let (reception, pages) = (reception.clone(), pages.clone());
         tokio::spawn(async move {
-            receive(kind, socket, peer, place, &reception, pages).await;
+            receive(kind, socket.into(), peer, place, &reception, pages).await;
         });
     }
 }
@@ -145,7 +145,7 @@ fn is_of_one_peer(error: &io::Error) -> bool {
 
 async fn receive(
     kind: Kind,
-    socket: TcpStream,
+    mut wire: Wire,
     peer: SocketAddr,
     place: Place,
     reception: &Reception,
@@ -155,22 +155,19 @@ async fn receive(
     let speaks = match kind {
         Kind::Tcp => Speaks::Mqtt,
         Kind::WebSocket => Speaks::Http,
-        Kind::Auto => {
-            let mut first = [0];
-            match timeout_at(deadline, socket.peek(&mut first)).await {
-                Ok(Ok(1)) => detect::speaks(first[0]),
-                _ => Speaks::Unknown,
-            }
-        }
+        Kind::Auto => match timeout_at(deadline, wire.first_byte()).await {
+            Ok(Ok(Some(first))) => detect::speaks(first),
+            _ => Speaks::Unknown,
+        },
     };
     match speaks {
         Speaks::Mqtt => {
             let origin = Origin::Network { peer };
             reception
-                .receive(Transport::Tcp(socket), origin, deadline, Some(place))
+                .receive(Transport::Wire(wire), origin, deadline, Some(place))
                 .await;
         }
-        Speaks::Http => http::serve(socket, peer, deadline, place, pages).await,
+        Speaks::Http => http::serve(wire, peer, deadline, place, pages).await,
         Speaks::Unknown => {
             reception.counters.refused.add(1);
             debug!(%peer, "speaks neither MQTT nor HTTP, or nothing");

@@ -15,9 +15,9 @@ use base64::Engine as _;
 use bytes::{Buf, Bytes};
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::frames::{self, CloseCode, Control, FrameReader};
+use crate::transport::Wire;
 
 /// What a server appends to the key of a client before hashing it (RFC 6455 §1.3).
 const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -138,12 +138,12 @@ fn without_port(authority: &str) -> &str {
 
 /// The bytes inside the frames of one connection.
 #[derive(Debug)]
-pub(crate) struct WebSocket<S> {
-    socket: S,
+pub(crate) struct WebSocket {
+    wire: Wire,
     frames: FrameState,
 }
 
-/// All that is known of a WebSocket apart from its socket, which can be moved between threads.
+/// All that is known of a WebSocket apart from its wire, which can be moved between threads.
 #[derive(Debug, Default)]
 pub(crate) struct FrameState {
     /// Raw bytes that came together with the upgrade request.
@@ -175,15 +175,20 @@ impl FrameState {
     }
 }
 
-impl WebSocket<TcpStream> {
-    /// A socket that was upgraded.
-    pub fn new(socket: TcpStream, frames: FrameState) -> Self {
-        Self { socket, frames }
+impl WebSocket {
+    /// A wire that was upgraded.
+    pub fn new(wire: Wire, frames: FrameState) -> Self {
+        Self { wire, frames }
     }
 
-    /// The socket, and what is known of its frames.
-    pub fn into_parts(self) -> (TcpStream, FrameState) {
-        (self.socket, self.frames)
+    /// The wire, and what is known of its frames.
+    pub fn into_parts(self) -> (Wire, FrameState) {
+        (self.wire, self.frames)
+    }
+
+    /// Says that nothing more will come below the frames, as far as that goes at once.
+    pub fn try_say_end(&mut self) {
+        self.wire.try_say_end();
     }
 
     /// Says goodbye, as far as the socket takes it at once.
@@ -210,7 +215,7 @@ impl WebSocket<TcpStream> {
     fn try_write_control(&mut self) {
         let frames = &mut self.frames;
         while !frames.control.is_empty() && !frames.is_in_data_frame() {
-            match self.socket.try_write(&frames.control) {
+            match self.wire.try_write(&frames.control) {
                 Ok(written) => frames.control_was_written(written),
                 Err(_) => return,
             }
@@ -242,7 +247,7 @@ impl FrameState {
     }
 }
 
-impl AsyncRead for WebSocket<TcpStream> {
+impl AsyncRead for WebSocket {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -255,7 +260,7 @@ impl AsyncRead for WebSocket<TcpStream> {
         let start = out.filled().len();
         while !this.frames.ended {
             if this.frames.early.is_empty() {
-                ready!(Pin::new(&mut this.socket).poll_read(cx, out))?;
+                ready!(Pin::new(&mut this.wire).poll_read(cx, out))?;
             } else {
                 let len = this.frames.early.len().min(out.remaining());
                 out.put_slice(&this.frames.early.split_to(len));
@@ -290,7 +295,7 @@ impl AsyncRead for WebSocket<TcpStream> {
     }
 }
 
-impl AsyncWrite for WebSocket<TcpStream> {
+impl AsyncWrite for WebSocket {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -305,7 +310,7 @@ impl AsyncWrite for WebSocket<TcpStream> {
             return Poll::Ready(Ok(0));
         }
         while !frames.control.is_empty() && !frames.is_in_data_frame() {
-            let written = ready!(Pin::new(&mut this.socket).poll_write(cx, &frames.control))?;
+            let written = ready!(Pin::new(&mut this.wire).poll_write(cx, &frames.control))?;
             frames.control_was_written(written);
         }
         if !frames.is_in_data_frame() {
@@ -319,7 +324,7 @@ impl AsyncWrite for WebSocket<TcpStream> {
                 &frames.header[usize::from(frames.header_from)..usize::from(frames.header_to)];
             let payload = &bytes[..bytes.len().min(frames.promised)];
             let parts = [IoSlice::new(header), IoSlice::new(payload)];
-            let written = ready!(Pin::new(&mut this.socket).poll_write_vectored(cx, &parts))?;
+            let written = ready!(Pin::new(&mut this.wire).poll_write_vectored(cx, &parts))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -333,13 +338,13 @@ impl AsyncWrite for WebSocket<TcpStream> {
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().wire).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.close(CloseCode::Normal);
-        Pin::new(&mut this.socket).poll_shutdown(cx)
+        Pin::new(&mut this.wire).poll_shutdown(cx)
     }
 }

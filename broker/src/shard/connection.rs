@@ -109,6 +109,14 @@ impl Connection {
         }
     }
 
+    /// Ready when all that was written is with the system.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.transport.borrow_mut().as_mut() {
+            Some(transport) => Pin::new(transport).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Takes the stream out: the connection is over.
     pub fn take_transport(&self) -> Option<Transport> {
         if let Some(read_loop) = self.read_loop.take() {

@@ -304,8 +304,8 @@ impl Local {
         }
     }
 
-    /// Writes what the socket takes; ready when nothing is left, or the connection is broken and
-    /// ended. A session that reads on fills its output while it is written: after some rounds
+    /// Writes what the socket takes; ready when nothing is left, not in TLS either, or the
+    /// connection is broken and ended. A session that reads on fills its output while it is written: after some rounds
     /// others have a turn.
     fn poll_write(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..WRITE_ROUNDS {
@@ -313,11 +313,13 @@ impl Local {
                 let shard = self.shard.borrow();
                 let bytes = shard.outgoing(connection.id);
                 if bytes.is_empty() {
-                    return Poll::Ready(());
+                    ready!(connection.poll_flush(cx)).map(|()| 0)
+                } else {
+                    ready!(connection.poll_write(cx, bytes))
                 }
-                ready!(connection.poll_write(cx, bytes))
             };
             match written {
+                Ok(0) => return Poll::Ready(()),
                 Ok(len) => {
                     self.bytes_sent.set(self.bytes_sent.get() + len as u64);
                     let now = self.shared.clock.now();
@@ -395,7 +397,9 @@ impl Local {
             let mut nobody = Context::from_waker(Waker::noop());
             let _ = self.poll_write(&connection, &mut nobody);
         }
-        drop(connection.take_transport());
+        if let Some(mut transport) = connection.take_transport() {
+            transport.try_say_end();
+        }
         self.logins.borrow_mut().remove(&id);
         let disconnected = Input::Disconnected { conn: id };
         self.shard
