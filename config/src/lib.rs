@@ -16,6 +16,7 @@ mod errors;
 mod http;
 mod jwt;
 mod layers;
+mod listen;
 mod logging;
 mod mqtt;
 mod node;
@@ -37,11 +38,12 @@ pub use bridges::{AddressError, Bridge, BridgeAddress, BridgeTopic, Direction, S
 pub use errors::{ConfigErrors, Origin};
 pub use http::{Http, MetricsAccess};
 pub use jwt::Jwt;
+pub use listen::{ListenAddress, ListenAddressError, Networks, SocketMode};
 pub use logging::{Level, Log, LogFormat, Sys};
 pub use mqtt::{Limits, Mqtt};
 pub use people::{People, VisibleTo};
 pub use rooms::{RoomMode, Rooms};
-pub use server::{Listener, ListenerKind, Server};
+pub use server::{Listener, ListenerAuth, ListenerKind, Server};
 pub use storage::{Durability, Journal, State};
 pub use topics::{Keep, Relay, TopicRule};
 
@@ -144,7 +146,7 @@ impl Settings {
             origins: &origins,
             problems,
         };
-        let settings = Self {
+        let mut settings = Self {
             server: reader.section("server"),
             listeners: reader.list("listeners"),
             auth: reader.section("auth"),
@@ -164,7 +166,75 @@ impl Settings {
         };
         let mut problems = reader.problems;
         settings.check_names(&mut problems);
+        settings.name_listeners();
+        // What could not be read is as by default, and would only add errors that are not there.
+        if problems.is_empty() {
+            settings.check_listeners(&mut problems);
+        }
         (settings, problems)
+    }
+
+    /// Gives listeners without a name one: their kind, and from the second on a number, as `tcp`, `tcp-2`.
+    pub fn name_listeners(&mut self) {
+        for index in 0..self.listeners.len() {
+            let Some(listener) = self.listeners.get(index) else {
+                return;
+            };
+            if !listener.name.is_empty() {
+                continue;
+            }
+            let word = listener.kind.word();
+            let is_free = |name: &String| self.listeners.iter().all(|other| other.name != *name);
+            let numbered = (2..).map(|number| format!("{word}-{number}"));
+            let name = std::iter::once(word.to_owned())
+                .chain(numbered)
+                .find(is_free);
+            if let (Some(name), Some(listener)) = (name, self.listeners.get_mut(index)) {
+                listener.name = name;
+            }
+        }
+    }
+
+    /// Two listeners of one name could not be told apart, two of one address could not both be there.
+    fn check_listeners(&self, problems: &mut Vec<Problem>) {
+        for (index, listener) in self.listeners.iter().enumerate() {
+            let before = || self.listeners.iter().take(index);
+            let mut refuse = |key: &str, what: String| {
+                problems.push(Problem {
+                    origin: listener.origin.clone(),
+                    key: format!("[[listeners]] {key}"),
+                    what,
+                });
+            };
+            if let Some(first) = before().find(|other| other.name == listener.name) {
+                let (name, origin) = (&listener.name, &first.origin);
+                refuse(
+                    "name",
+                    format!("\"{name}\" is taken by the listener at {origin}"),
+                );
+            }
+            let is_given = match &listener.address {
+                ListenAddress::Network(address) => address.port() != 0,
+                ListenAddress::Unix(_) => true,
+            };
+            let is_same = |other: &&Listener| other.address == listener.address;
+            if let Some(first) = before().find(is_same).filter(|_| is_given) {
+                let (address, origin) = (&listener.address, &first.origin);
+                refuse(
+                    "address",
+                    format!("{address} is taken by the listener at {origin}"),
+                );
+            }
+        }
+    }
+
+    /// Whether clients of a listener are who they say they are.
+    pub fn is_open(&self, listener: &Listener) -> bool {
+        match listener.auth {
+            ListenerAuth::Inherit => self.auth.mode == AuthMode::Open,
+            ListenerAuth::Open => true,
+            ListenerAuth::Accounts => false,
+        }
     }
 
     /// Two links of one name would share a session, and with it a position.
@@ -203,32 +273,45 @@ impl Settings {
         self.listeners
             .extend(addresses.iter().map(|&address| Listener {
                 kind,
-                address,
+                address: address.into(),
                 path: path.clone(),
                 ..Listener::default()
             }));
+        self.name_listeners();
     }
 
-    /// Refuses a public address in open mode, where anyone may be anyone, unless
-    /// `server.allow_public_open_mode` says that it is meant. To be called when no more listeners
-    /// will be added.
+    /// Refuses listeners in open mode, where anyone may be anyone, that other machines can reach, by their
+    /// address or through a proxy, unless `server.allow_public_open_mode` says that it is meant. To be
+    /// called when no more listeners will be added.
     ///
     /// # Errors
-    /// One line per listener that is not on loopback.
+    /// One line per listener.
     pub fn check_exposure(&self) -> Result<(), ConfigErrors> {
-        if self.auth.mode != AuthMode::Open || self.server.allow_public_open_mode {
+        if self.server.allow_public_open_mode {
             return Ok(());
         }
-        let is_public = |listener: &&Listener| !listener.address.ip().to_canonical().is_loopback();
-        let problems = self.listeners.iter().filter(is_public).map(|listener| Problem {
-            origin: listener.origin.clone(),
-            key: "[[listeners]] address".to_owned(),
-            what: format!(
-                "{} can be reached from other machines, and in open mode nobody needs a password; \
-                 listen on 127.0.0.1, or set server.allow_public_open_mode = true if this is meant",
-                listener.address
-            ),
+        let open = self
+            .listeners
+            .iter()
+            .filter(|listener| self.is_open(listener));
+        let exposed = open.filter_map(|listener| {
+            let (key, how) = if listener.address.is_public() {
+                ("address", "can be reached from other machines")
+            } else if listener.proxy_protocol {
+                ("proxy_protocol", "is reached from other machines through a proxy")
+            } else {
+                return None;
+            };
+            Some(Problem {
+                origin: listener.origin.clone(),
+                key: format!("[[listeners]] {key}"),
+                what: format!(
+                    "{} {how}, and in open mode nobody needs a password; listen on 127.0.0.1, or set \
+                     server.allow_public_open_mode = true if this is meant",
+                    listener.address
+                ),
+            })
         });
-        ConfigErrors::from_problems(problems.collect()).map_or(Ok(()), Err)
+        ConfigErrors::from_problems(exposed.collect()).map_or(Ok(()), Err)
     }
 }

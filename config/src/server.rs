@@ -4,10 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
 
 use crate::errors::Origin;
+use crate::listen::{ListenAddress, Networks, SocketMode};
 use crate::reader::{Checks, Section};
+
+/// Bytes of a listener's name: systemd takes 255, and people read it in logs.
+const MAX_NAME: usize = 64;
 
 /// `[server]`: the process.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -51,16 +54,43 @@ impl Section for Server {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Listener {
+    /// What it is called in logs, and by whoever hands over its socket; empty until
+    /// [`Settings::name_listeners`](crate::Settings::name_listeners).
+    pub name: String,
     /// What is spoken there.
     pub kind: ListenerKind,
-    /// Address and port; port 0 takes a free one.
-    #[serde(deserialize_with = "socket_address")]
-    pub address: SocketAddr,
+    /// Address and port, or a Unix socket.
+    pub address: ListenAddress,
+    /// True: an IPv6 address takes no IPv4 connections.
+    pub ipv6_only: bool,
+    /// Permissions of a Unix socket.
+    pub socket_mode: SocketMode,
     /// Path of the WebSocket endpoint; unused by `tcp`.
     pub path: String,
+    /// Connections over this listener at one time; 0: as many as there may be at all.
+    pub max_connections: usize,
+    /// How clients of this listener prove who they are.
+    pub auth: ListenerAuth,
+    /// True: connections begin with a PROXY header, version 1 or 2.
+    pub proxy_protocol: bool,
+    /// Whose PROXY header is believed.
+    pub trusted_proxies: Networks,
     /// Where the entry begins.
     #[serde(skip)]
     pub origin: Origin,
+}
+
+/// How clients of one listener prove who they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ListenerAuth {
+    /// As `[auth] mode` says.
+    #[default]
+    Inherit,
+    /// Everyone is who they say they are.
+    Open,
+    /// By the accounts of the broker.
+    Accounts,
 }
 
 /// What a listener expects from its clients.
@@ -75,12 +105,30 @@ pub enum ListenerKind {
     Auto,
 }
 
+impl ListenerKind {
+    /// The word in the settings.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Ws => "ws",
+            Self::Auto => "auto",
+        }
+    }
+}
+
 impl Default for Listener {
     fn default() -> Self {
         Self {
+            name: String::new(),
             kind: ListenerKind::Tcp,
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)).into(),
+            ipv6_only: false,
+            socket_mode: SocketMode(0o660),
             path: "/mqtt".to_owned(),
+            max_connections: 0,
+            auth: ListenerAuth::Inherit,
+            proxy_protocol: false,
+            trusted_proxies: Networks::default(),
             origin: Origin::Program,
         }
     }
@@ -93,24 +141,33 @@ impl Section for Listener {
         if !self.path.starts_with('/') {
             checks.refuse("path", "must begin with /");
         }
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if self.name.len() > MAX_NAME || !self.name.bytes().all(is_plain) {
+            checks.refuse(
+                "name",
+                format_args!(
+                    "has letters, digits, - _ and . alone, and at most {MAX_NAME} of them"
+                ),
+            );
+        }
+        checks.not_empty("name", &self.name);
+        if self.ipv6_only && !matches!(self.address, ListenAddress::Network(SocketAddr::V6(_))) {
+            checks.refuse("ipv6_only", "is about IPv6 addresses, such as [::]:1883");
+        }
+        let is_unix = matches!(self.address, ListenAddress::Unix(_));
+        let trusts_nobody = self.trusted_proxies.0.is_empty();
+        if self.proxy_protocol && trusts_nobody && !is_unix {
+            checks.refuse(
+                "trusted_proxies",
+                "is empty, so that proxy_protocol would refuse everyone: name the addresses of the proxies",
+            );
+        }
+        if !self.proxy_protocol && !trusts_nobody {
+            checks.refuse("trusted_proxies", "counts with proxy_protocol = true alone");
+        }
     }
 
     fn placed_at(&mut self, origin: &Origin) {
         self.origin = origin.clone();
     }
-}
-
-/// `IP:port`; of names only `localhost`, because what other names mean is decided elsewhere, and a
-/// listener must not become public by it.
-fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let numeric = match text.strip_prefix("localhost:") {
-        Some(port) => format!("127.0.0.1:{port}"),
-        None => text.clone(),
-    };
-    numeric.parse().map_err(|_| {
-        D::Error::custom(format_args!(
-            "\"{text}\" is not an address and port, such as 127.0.0.1:1883, [::1]:1883 or 0.0.0.0:1883"
-        ))
-    })
 }

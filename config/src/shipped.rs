@@ -25,7 +25,9 @@ fn documented_keys() -> BTreeMap<String, BTreeMap<String, String>> {
             }
         } else if let Some((key, _)) = example.split_once(" = ")
             && !section.is_empty()
-            && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+            && key
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         {
             let keys = sections.entry(section.clone()).or_default();
             keys.entry(key.to_owned())

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use tidings_config::{
-    AuthMode, BridgeAddress, ConfigErrors, Direction, Durability, Keep, Level, ListenerKind,
-    LogFormat, Settings, Sources, Transport,
+    AuthMode, BridgeAddress, ConfigErrors, Direction, Durability, Keep, Level, ListenerAuth,
+    ListenerKind, LogFormat, Settings, SocketMode, Sources, Transport,
 };
 
 /// A directory for one test's `tidings.toml`, removed at the end.
@@ -306,7 +306,7 @@ topics = [
         "tidings.toml:25: [[listeners]] address: is missing",
         "tidings.toml:27: [[listeners]] adress: unknown key; did you mean `address`?",
         "tidings.toml:30: [[listeners]] kind: \"udp\" is none of \"tcp\", \"ws\", \"auto\"",
-        "tidings.toml:31: [[listeners]] address: \"1883\" is not an address and port, such as 127.0.0.1:1883, [::1]:1883 or 0.0.0.0:1883",
+        "tidings.toml:31: [[listeners]] address: \"1883\" is not an address and port, such as 127.0.0.1:1883, [::1]:1883 or 0.0.0.0:1883, nor a Unix socket, such as unix:/run/tidings/mqtt.sock",
         "tidings.toml:36: [[topics]] subscribe: is empty",
         "tidings.toml:37: [[topics]] keep: unknown key `dayz`; did you mean `days`?",
         "tidings.toml:41: [[bridges]] address: expected tcp://host:port or ws://host:port/path",
@@ -515,4 +515,159 @@ grows = ""
     for line in expected {
         assert!(errors.iter().any(|error| error == line), "{errors:#?}");
     }
+}
+
+#[test]
+fn a_listener_has_its_own_name_limits_permissions_and_proxies() {
+    let file = File::new(
+        "listener",
+        r#"
+[[listeners]]
+kind = "tcp"
+address = "[::]:1883"
+ipv6_only = true
+[[listeners]]
+name = "local"
+kind = "auto"
+address = "unix:/run/tidings/mqtt.sock"
+socket_mode = "0600"
+auth = "open"
+max_connections = 5
+[[listeners]]
+kind = "tcp"
+address = "127.0.0.1:1884"
+proxy_protocol = true
+trusted_proxies = ["127.0.0.1", "10.0.0.0/8", "fd00::/8"]
+"#,
+    );
+    let settings = file.load().unwrap();
+    let names: Vec<_> = settings.listeners.iter().map(|l| &*l.name).collect();
+    assert_eq!(names, ["tcp", "local", "tcp-2"]);
+    let [first, local, proxied] = settings.listeners.as_slice() else {
+        panic!("three listeners");
+    };
+    assert!(first.ipv6_only);
+    assert_eq!(local.socket_mode, SocketMode(0o600));
+    assert_eq!(local.auth, ListenerAuth::Open);
+    assert_eq!(local.max_connections, 5);
+    assert!(local.origin.to_string().ends_with("tidings.toml:6"));
+    let networks: Vec<_> = proxied
+        .trusted_proxies
+        .0
+        .iter()
+        .map(|n| n.to_string())
+        .collect();
+    assert_eq!(networks, ["127.0.0.1/32", "10.0.0.0/8", "fd00::/8"]);
+}
+
+#[test]
+fn what_is_wrong_with_listeners_is_said_with_its_line() {
+    let file = File::new(
+        "wrong-listeners",
+        r#"
+[[listeners]]
+kind = "tcp"
+address = "127.0.0.1:1883"
+name = "a b"
+ipv6_only = true
+socket_mode = "888"
+auth = "maybe"
+[[listeners]]
+kind = "tcp"
+address = "127.0.0.1:1884"
+proxy_protocol = true
+[[listeners]]
+kind = "tcp"
+address = "127.0.0.1:1885"
+proxy_protocol = true
+trusted_proxies = ["the proxy"]
+[[listeners]]
+kind = "tcp"
+address = "127.0.0.1:1886"
+trusted_proxies = ["127.0.0.1"]
+"#,
+    );
+    let errors = file.errors();
+    let expected = [
+        ("tidings.toml:5: [[listeners]] name: ", "letters, digits"),
+        ("tidings.toml:6: [[listeners]] ipv6_only: ", "IPv6"),
+        ("tidings.toml:7: [[listeners]] socket_mode: ", "octal"),
+        ("tidings.toml:8: [[listeners]] auth: ", "none of"),
+        (
+            "tidings.toml:9: [[listeners]] trusted_proxies: ",
+            "refuse everyone",
+        ),
+        (
+            "tidings.toml:17: [[listeners]] trusted_proxies",
+            "the proxy",
+        ),
+        (
+            "tidings.toml:13: [[listeners]] trusted_proxies: ",
+            "refuse everyone",
+        ),
+        (
+            "tidings.toml:21: [[listeners]] trusted_proxies: ",
+            "proxy_protocol = true",
+        ),
+    ];
+    for (place, what) in expected {
+        assert!(
+            errors
+                .iter()
+                .any(|line| line.starts_with(place) && line.contains(what)),
+            "{place}{what} is not in {errors:#?}"
+        );
+    }
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+}
+
+#[test]
+fn two_listeners_share_neither_name_nor_address() {
+    let file = File::new(
+        "twice",
+        r#"
+[[listeners]]
+name = "twice"
+kind = "tcp"
+address = "unix:a"
+[[listeners]]
+name = "twice"
+kind = "tcp"
+address = "unix:a"
+[[listeners]]
+kind = "tcp"
+address = "127.0.0.1:0"
+[[listeners]]
+kind = "tcp"
+address = "127.0.0.1:0"
+"#,
+    );
+    let errors = file.errors();
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+    for (line, key) in errors.iter().zip(["name", "address"]) {
+        let place = format!("tidings.toml:6: [[listeners]] {key}: ");
+        assert!(line.starts_with(&place), "{line}");
+        assert!(line.ends_with("tidings.toml:2"), "{line}");
+    }
+}
+
+#[test]
+fn each_listener_in_open_mode_must_not_be_reached_from_elsewhere() {
+    let exposed = |auth: &str, listener: &str| {
+        let listener = format!("listeners=[{{ kind = \"tcp\", {listener} }}]");
+        let settings = load_set(&[&format!("auth.mode={auth}"), &listener]).unwrap();
+        settings.check_exposure().is_err()
+    };
+    let public = "address = \"[::]:0\"";
+    let proxied = "address = \"127.0.0.1:0\", proxy_protocol = true, trusted_proxies = [\"::1\"]";
+    assert!(exposed("open", public));
+    assert!(exposed("accounts", &format!("{public}, auth = \"open\"")));
+    assert!(exposed("open", proxied));
+    assert!(!exposed("open", &format!("{proxied}, auth = \"accounts\"")));
+    assert!(!exposed("open", &format!("{public}, auth = \"accounts\"")));
+    assert!(!exposed("accounts", public));
+    assert!(!exposed(
+        "accounts",
+        "address = \"unix:a\", auth = \"open\""
+    ));
 }
