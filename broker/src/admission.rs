@@ -18,7 +18,12 @@ pub(crate) struct Admission {
 
 /// A place; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+#[expect(dead_code, reason = "held for its drop")]
+pub(crate) struct Place {
+    everywhere: OwnedSemaphorePermit,
+    /// At the listener, if that has places of its own.
+    here: Option<OwnedSemaphorePermit>,
+}
 
 impl Admission {
     pub fn new(max_connections: usize) -> Self {
@@ -31,11 +36,20 @@ impl Admission {
 
     /// A place for a peer that nothing is known of; `None` if there are too many.
     pub fn handshake(&self) -> Option<Place> {
-        self.handshakes.clone().try_acquire_owned().ok().map(Place)
+        let everywhere = self.handshakes.clone().try_acquire_owned().ok()?;
+        Some(Place {
+            everywhere,
+            here: None,
+        })
     }
 
-    /// A place for a client; `None` if there are too many.
-    pub fn connection(&self) -> Option<Place> {
-        self.connections.clone().try_acquire_owned().ok().map(Place)
+    /// A place for a client, and one of those of its listener; `None` if there are too many.
+    pub fn connection(&self, of_listener: Option<&Arc<Semaphore>>) -> Option<Place> {
+        let here = match of_listener {
+            Some(places) => Some(places.clone().try_acquire_owned().ok()?),
+            None => None,
+        };
+        let everywhere = self.connections.clone().try_acquire_owned().ok()?;
+        Some(Place { everywhere, here })
     }
 }

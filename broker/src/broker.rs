@@ -20,15 +20,15 @@ use tracing::{error, info};
 
 use crate::admission::Admission;
 use crate::auth::{
-    AccountBook, Accounts, Admitted, Authenticate, Commits, Hook, KeyError, Logins, PasswordError,
-    Passwords, Tokens, WithLogins,
+    AccountBook, Accounts, Admitted, Authenticate, ByDoor, Commits, Hook, KeyError, Logins,
+    OpenMode, PasswordError, Passwords, Tokens, WithLogins,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::handshake::{Origin, Reception};
 use crate::history::{self, History};
 use crate::http;
-use crate::listener::{self, Bound, Kind};
+use crate::listener::{self, Address, Bound, Kind, ListeningAt};
 use crate::names::SharedNames;
 use crate::options::{Auth, BrokerOptions, OtherProofs};
 use crate::people::{self, Counts, People, Rights};
@@ -54,7 +54,7 @@ pub enum StartError {
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address that was wanted.
-        address: SocketAddr,
+        address: Address,
         /// What the system says.
         source: std::io::Error,
     },
@@ -89,21 +89,30 @@ impl Broker {
     /// If the store cannot be opened or recovered, or an address cannot be bound.
     pub fn start(options: BrokerOptions) -> Result<Running, StartError> {
         let bound = options.listeners.iter().map(|listener| {
-            let address = listener.address;
+            let address = listener.address.clone();
             listener::bind(listener.clone())
                 .map_err(|source| StartError::Listen { address, source })
         });
         // Before the store: recovering takes a while, an address in use is known at once.
         let bound: Vec<Bound> = bound.collect::<Result<_, _>>()?;
-        let addresses: Vec<_> = bound
+        let listeners: Vec<_> = bound
             .iter()
-            .map(|bound| (bound.kind(), bound.address))
+            .map(|bound| ListeningAt {
+                name: bound.options.name.clone(),
+                kind: bound.options.kind,
+                address: bound.address.clone(),
+            })
             .collect();
 
         let passwords = Passwords::new(options.passwords)?;
-        let others = match &options.auth {
-            Auth::Accounts(_, others) => (**others).clone(),
-            Auth::By(_) => OtherProofs::default(),
+        let (other_judge, accounts) = match options.auth.clone() {
+            Auth::By(other) => (Some(other), options.door_accounts.clone()),
+            Auth::Accounts(accounts, others) => (None, Some((accounts, *others))),
+        };
+        let has_accounts = accounts.is_some();
+        let others = match &accounts {
+            Some((_, others)) => others.clone(),
+            None => OtherProofs::default(),
         };
         let tokens = others.tokens.map(Tokens::new).transpose()?.map(Arc::new);
         let hook = others.hook.map(Hook::new).transpose()?;
@@ -167,7 +176,6 @@ impl Broker {
             let rooms = managed.get_or_init(|| rooms);
             room_service = Some((rooms.clone(), room_options));
         }
-        let has_accounts = matches!(options.auth, Auth::Accounts(..));
         let people = Arc::new(People::load(options.people, store.state(), clock));
         let people = known.get_or_init(|| people).clone();
         let members = Arc::new(Rights {
@@ -229,19 +237,26 @@ impl Broker {
             passwords,
             clock,
         ));
-        let auth: Arc<dyn Authenticate> = match options.auth {
-            Auth::By(other) => Arc::new(WithLogins {
+        let with_logins = |other| -> Arc<dyn Authenticate> {
+            Arc::new(WithLogins {
                 logins: logins.clone(),
                 other,
-            }),
-            Auth::Accounts(options, _) => Arc::new(Accounts::new(
-                options,
-                book.clone(),
-                logins.clone(),
-                tokens.clone(),
-                hook,
-            )),
+            })
         };
+        let accounts = accounts.map(|(options, _)| -> Arc<dyn Authenticate> {
+            let (book, logins) = (book.clone(), logins.clone());
+            Arc::new(Accounts::new(options, book, logins, tokens.clone(), hook))
+        });
+        let open = with_logins(Arc::new(OpenMode));
+        let auth: Arc<dyn Authenticate> = Arc::new(ByDoor {
+            default: match (other_judge, &accounts) {
+                (Some(other), _) => with_logins(other),
+                (None, Some(accounts)) => accounts.clone(),
+                (None, None) => open.clone(),
+            },
+            open,
+            accounts,
+        });
         // Before there are clients; nobody else sets it.
         let _ = shared.auth.set(auth.clone());
         let counters = Arc::new(Counters::default());
@@ -371,7 +386,7 @@ impl Broker {
                 done.send_replace(Some(ended));
             })?;
         Ok(Running {
-            addresses,
+            listeners,
             events,
             done: is_done,
             readiness,
@@ -452,7 +467,7 @@ impl Listening {
 
     async fn run(self) {
         for bound in self.bound {
-            let address = bound.address;
+            let address = bound.address.clone();
             let (reception, api) = (self.reception.clone(), self.api.clone());
             let accepting = listener::accept_loop(bound, reception, api, self.stop.clone());
             tokio::spawn(async move {
@@ -475,7 +490,7 @@ impl Listening {
 
 /// A broker that runs. Dropping it stops the broker without waiting for the end.
 pub struct Running {
-    addresses: Vec<(Kind, SocketAddr)>,
+    listeners: Vec<ListeningAt>,
     events: mpsc::Sender<Happened>,
     done: watch::Receiver<Option<Result<(), StopError>>>,
     readiness: Readiness,
@@ -507,11 +522,18 @@ impl Running {
         format!("{:016x}", self.epoch.0)
     }
 
-    /// Where the listeners of a kind really listen, in the order of the options.
+    /// The listeners, in the order of the options.
+    pub fn listeners(&self) -> &[ListeningAt] {
+        &self.listeners
+    }
+
+    /// Addresses and ports where the listeners of a kind really listen, in the order of the options.
     pub fn addresses(&self, kind: Kind) -> impl Iterator<Item = SocketAddr> + '_ {
-        let of_kind =
-            move |&(found, address): &(Kind, SocketAddr)| (found == kind).then_some(address);
-        self.addresses.iter().filter_map(of_kind)
+        let of_kind = self.listeners.iter().filter(move |at| at.kind == kind);
+        of_kind.filter_map(|at| match at.address {
+            Address::Network(address) => Some(address),
+            Address::Unix(_) => None,
+        })
     }
 
     /// Whether it can do its work.

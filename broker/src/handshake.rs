@@ -19,9 +19,10 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use crate::admission::{Admission, Place};
-use crate::auth::{AccountBook, Admitted, Authenticate, Credentials, Logins};
+use crate::auth::{AccountBook, Admitted, Authenticate, Credentials, DoorMode, Logins};
 use crate::clock::Clock;
 use crate::counters::Counters;
+use crate::listener::{Door, Peer};
 use crate::shard::{Arrival, Mailboxes};
 use crate::transport::{Transport, close_gently};
 
@@ -59,7 +60,7 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub(crate) enum Origin {
     /// Anyone.
-    Network { peer: std::net::SocketAddr },
+    Network { peer: Peer },
     /// A part of the broker, by name: it has the broker's rights.
     Broker { label: Arc<str> },
     /// A gateway, for someone who was let in already: the session has that user's rights, takes a
@@ -71,8 +72,16 @@ impl Origin {
     /// The address of a peer in the network.
     pub fn address(&self) -> Option<std::net::IpAddr> {
         match self {
-            Self::Network { peer } => Some(peer.ip()),
+            Self::Network { peer } => peer.ip(),
             Self::Broker { .. } | Self::Gateway { .. } => None,
+        }
+    }
+
+    /// How whoever comes from there proves who they are.
+    pub fn door(&self) -> DoorMode {
+        match self {
+            Self::Network { peer } => peer.door.mode,
+            Self::Broker { .. } | Self::Gateway { .. } => DoorMode::Inherit,
         }
     }
 }
@@ -270,22 +279,23 @@ impl Reception {
         }
         let (admitted, place) = match origin {
             Origin::Broker { .. } => (Admitted::as_one(Identity::broker()), None),
-            Origin::Gateway { admitted } => ((**admitted).clone(), Some(self.place(refuse)?)),
+            Origin::Gateway { admitted } => ((**admitted).clone(), Some(self.place(None, refuse)?)),
             Origin::Network { peer } => {
                 let credentials = Credentials {
                     username: connect.username,
                     // With a method, what is proved is in the Authentication Data.
                     password: connect.properties.authentication_data.or(connect.password),
                     client_id: connect.client_id,
-                    address: Some(peer.ip()),
+                    address: peer.ip(),
                     bearer,
+                    door: peer.door.mode,
                 };
                 let admitted = self
                     .auth
                     .authenticate(credentials)
                     .await
                     .map_err(|denied| refuse(denied.reason(), denied.to_string()))?;
-                (admitted, Some(self.place(refuse)?))
+                (admitted, Some(self.place(Some(&peer.door), refuse)?))
             }
         };
         let now = self.clock.now();
@@ -299,9 +309,14 @@ impl Reception {
         })
     }
 
-    fn place(&self, refuse: impl FnOnce(ReasonCode, String) -> Refusal) -> Result<Place, Refusal> {
+    fn place(
+        &self,
+        door: Option<&Door>,
+        refuse: impl FnOnce(ReasonCode, String) -> Refusal,
+    ) -> Result<Place, Refusal> {
         let full = || refuse(ReasonCode::QuotaExceeded, "too many connections".to_owned());
-        self.admission.connection().ok_or_else(full)
+        let places = door.and_then(|door| door.places.as_ref());
+        self.admission.connection(places).ok_or_else(full)
     }
 
     /// The Client Identifier of the session, and whether it was invented here (§3.1.3.1).

@@ -104,6 +104,9 @@ pub struct BrokerOptions {
     pub rules: Arc<Rules>,
     /// Who is who.
     pub auth: Auth,
+    /// The same for listeners of [`DoorMode::Accounts`](crate::auth::DoorMode), where `auth` is something
+    /// else; `None`: nobody comes in there.
+    pub door_accounts: Option<(AccountOptions, OtherProofs)>,
     /// What hashing a password costs.
     pub passwords: PasswordOptions,
     /// Who is a member of what, unless `rooms` are managed.
@@ -143,6 +146,7 @@ impl BrokerOptions {
             session: SessionLimits::default(),
             rules: Arc::new(Rules::compile(&rules).unwrap_or_default()),
             auth: Auth::By(Arc::new(OpenMode)),
+            door_accounts: None,
             passwords: PasswordOptions::default(),
             members: Arc::new(OpenRooms),
             rooms: None,
@@ -155,11 +159,7 @@ impl BrokerOptions {
     /// Adds a listener; port 0 takes a free one.
     #[must_use]
     pub fn listen(mut self, kind: Kind, address: SocketAddr) -> Self {
-        self.listeners.push(listener::Options {
-            kind,
-            address,
-            path: "/mqtt".to_owned(),
-        });
+        self.listeners.push(listener::Options::new(kind, address));
         self
     }
 

@@ -148,6 +148,10 @@ impl Accounts {
         if user.is_some_and(|user| *user != *login.user) {
             return Err(Denied::Credentials);
         }
+        // At another listener everyone is believed; here it proves nothing.
+        if login.unproved {
+            return Err(Denied::Outdated);
+        }
         // A device that was revoked leaves nothing behind.
         if login.has_account && self.book.find(&login.user).is_none() {
             return Err(Denied::NotAuthorized);

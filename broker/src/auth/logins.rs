@@ -58,6 +58,9 @@ struct Claims {
     account: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     roles: Vec<String>,
+    /// It was given to somebody who proved nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unproved: bool,
 }
 
 /// What a token says.
@@ -71,6 +74,8 @@ pub struct Login {
     pub has_account: bool,
     /// Roles of who has no account.
     pub roles: Vec<Arc<str>>,
+    /// It was given to somebody who proved nothing.
+    pub unproved: bool,
     /// When it was given.
     pub issued: UnixMillis,
     /// When it ends.
@@ -162,6 +167,7 @@ impl Logins {
             at: now_ms(),
             jti: URL_SAFE_NO_PAD.encode(id),
             account: admitted.has_account,
+            unproved: admitted.unproved,
             roles: match admitted.has_account {
                 true => Vec::new(),
                 false => roles.map(ToString::to_string).collect(),
@@ -185,6 +191,7 @@ impl Logins {
             user: claims.sub.into(),
             has_account: claims.account,
             roles: claims.roles.into_iter().map(Arc::from).collect(),
+            unproved: claims.unproved,
             issued: claims.at,
             ends: claims.exp.saturating_mul(1000),
         })
@@ -329,6 +336,7 @@ impl Authenticate for WithLogins {
                 Verdict::Counts(login) => Some(Ok(Admitted {
                     valid_until: Some(login.ends),
                     login: Some(login.id),
+                    unproved: login.unproved,
                     ..Admitted::as_one(Identity::user(&login.user).with_roles(login.roles))
                 })),
             },

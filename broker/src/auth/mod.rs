@@ -7,6 +7,7 @@
 mod accounts;
 mod attempts;
 mod book;
+mod doors;
 mod hook;
 mod jwt;
 mod logins;
@@ -29,6 +30,7 @@ pub use accounts::{Accounts, Options as AccountOptions};
 pub use attempts::{Attempts, Limit};
 pub(crate) use book::Commits;
 pub use book::{AccountBook, AccountError, AccountInfo};
+pub(crate) use doors::ByDoor;
 pub use hook::{Hook, Options as HookOptions};
 pub use jwt::{KeyError, Options as TokenOptions, Tokens};
 pub(crate) use logins::WithLogins;
@@ -53,6 +55,20 @@ pub struct Credentials<'a> {
     pub address: Option<IpAddr>,
     /// A token that came with the request for a WebSocket.
     pub bearer: Option<&'a str>,
+    /// How those who come by its listener prove who they are.
+    pub door: DoorMode,
+}
+
+/// How those who come by one listener prove who they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DoorMode {
+    /// As the broker wants it.
+    #[default]
+    Inherit,
+    /// Everyone is who they say they are.
+    Open,
+    /// By the accounts of the broker.
+    Accounts,
 }
 
 impl fmt::Debug for Credentials<'_> {
@@ -64,6 +80,7 @@ impl fmt::Debug for Credentials<'_> {
             .field("client_id", &self.client_id)
             .field("address", &self.address)
             .field("bearer", &self.bearer.map(|_| "***"))
+            .field("door", &self.door)
             .finish()
     }
 }
@@ -79,6 +96,8 @@ pub struct Admitted {
     pub has_account: bool,
     /// The login that it showed: when that is given back, its connection ends.
     pub login: Option<Arc<str>>,
+    /// It was believed without proof: what it is given counts where that is enough.
+    pub unproved: bool,
 }
 
 impl Admitted {
@@ -89,6 +108,7 @@ impl Admitted {
             valid_until: None,
             has_account: false,
             login: None,
+            unproved: false,
         }
     }
 }

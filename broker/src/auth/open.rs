@@ -16,7 +16,11 @@ impl Authenticate for OpenMode {
             None => Ok(Identity::anonymous()),
             Some(name) => check_user_name(name).map(|()| Identity::user(name)),
         };
-        Box::pin(ready(answer.map(Admitted::as_one)))
+        let admitted = |identity| Admitted {
+            unproved: true,
+            ..Admitted::as_one(identity)
+        };
+        Box::pin(ready(answer.map(admitted)))
     }
 }
 
@@ -26,6 +30,7 @@ mod tests {
     use tidings_core::rules::IdentityKind;
 
     use super::*;
+    use crate::auth::DoorMode;
 
     async fn identity(username: Option<&str>) -> Result<Identity, crate::auth::Denied> {
         OpenMode
@@ -35,6 +40,7 @@ mod tests {
                 client_id: "c",
                 address: None,
                 bearer: None,
+                door: DoorMode::Inherit,
             })
             .await
             .map(|admitted| admitted.identity)

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_broker::auth::{
-    AccountOptions, HookOptions, Limit, OpenMode, PasswordOptions, TokenOptions,
+    AccountOptions, DoorMode, HookOptions, Limit, OpenMode, PasswordOptions, TokenOptions,
 };
+use tidings_broker::listener::{Address, Kind};
 use tidings_broker::{
     Auth, BrokerOptions, OtherProofs, PeopleOptions, RoomOptions, SessionLimits, handshake, http,
     listener, store,
 };
 use tidings_config::{
-    AuthMode, Durability, ListenerKind, MetricsAccess, RoomMode, Settings, TopicRule, VisibleTo,
+    AuthMode, Durability, ListenAddress, Listener, ListenerAuth, ListenerKind, MetricsAccess,
+    RoomMode, Settings, TopicRule, VisibleTo,
 };
 use tidings_core::message::QoS;
 use tidings_core::people::{PresenceOptions, Visibility};
@@ -55,15 +57,22 @@ fn rule_source(rule: &TopicRule) -> RuleSource {
 /// As for [`rules`].
 pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, String> {
     let (server, mqtt, limits) = (&settings.server, &settings.mqtt, &settings.limits);
-    let auth = match settings.auth.mode {
-        AuthMode::Open => Auth::By(Arc::new(OpenMode)),
-        AuthMode::Accounts => Auth::Accounts(
-            account_options(&settings.auth),
-            Box::new(OtherProofs {
-                tokens: token_options(&settings.jwt),
-                hook: hook_options(&settings.auth_hook),
-            }),
+    let others = OtherProofs {
+        tokens: token_options(&settings.jwt),
+        hook: hook_options(&settings.auth_hook),
+    };
+    let accounts = account_options(&settings.auth);
+    let wants_accounts = |listener: &Listener| listener.auth == ListenerAuth::Accounts;
+    let (auth, door_accounts) = match settings.auth.mode {
+        AuthMode::Open => (
+            Auth::By(Arc::new(OpenMode)),
+            settings
+                .listeners
+                .iter()
+                .any(wants_accounts)
+                .then_some((accounts, others)),
         ),
+        AuthMode::Accounts => (Auth::Accounts(accounts, Box::new(others)), None),
     };
     Ok(BrokerOptions {
         store: store_options(settings),
@@ -102,6 +111,7 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
         },
         rules: Arc::new(rules(&settings.topics)?),
         auth,
+        door_accounts,
         passwords: PasswordOptions {
             memory_kib: settings.auth.password_memory_kib,
             passes: settings.auth.password_passes,
@@ -186,15 +196,34 @@ fn hook_options(hook: &tidings_config::AuthHook) -> Option<HookOptions> {
     })
 }
 
-fn listener_options(listener: &tidings_config::Listener) -> listener::Options {
+fn listener_options(listener: &Listener) -> listener::Options {
+    let kind = match listener.kind {
+        ListenerKind::Tcp => Kind::Tcp,
+        ListenerKind::Ws => Kind::WebSocket,
+        ListenerKind::Auto => Kind::Auto,
+    };
+    let address = match &listener.address {
+        ListenAddress::Network(address) => Address::Network(*address),
+        ListenAddress::Unix(path) => Address::Unix(path.clone()),
+    };
     listener::Options {
-        kind: match listener.kind {
-            ListenerKind::Tcp => listener::Kind::Tcp,
-            ListenerKind::Ws => listener::Kind::WebSocket,
-            ListenerKind::Auto => listener::Kind::Auto,
-        },
-        address: listener.address,
+        name: listener.name.clone(),
+        ipv6_only: listener.ipv6_only,
+        socket_mode: listener.socket_mode.0,
         path: listener.path.clone(),
+        max_connections: match listener.max_connections {
+            0 => None,
+            places => Some(places),
+        },
+        mode: match listener.auth {
+            ListenerAuth::Inherit => DoorMode::Inherit,
+            ListenerAuth::Open => DoorMode::Open,
+            ListenerAuth::Accounts => DoorMode::Accounts,
+        },
+        proxies: listener
+            .proxy_protocol
+            .then(|| listener.trusted_proxies.0.clone()),
+        ..listener::Options::new(kind, address)
     }
 }
 

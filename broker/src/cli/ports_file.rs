@@ -1,5 +1,6 @@
 //! `--ports-file`: where the listeners really listen, for programs that start a broker on port 0.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,12 +10,14 @@ use serde::Serialize;
 use tidings_broker::Running;
 use tidings_broker::listener::Kind;
 
-/// The content: addresses by kind, in the order of the flags or settings.
+/// The content: addresses and ports by kind, in the order of the flags or settings.
 #[derive(Debug, Serialize)]
 struct Ports {
     tcp: Vec<SocketAddr>,
     ws: Vec<SocketAddr>,
     auto: Vec<SocketAddr>,
+    /// All listeners by name, Unix sockets as `unix:/path`.
+    listeners: BTreeMap<String, String>,
 }
 
 /// Writes the file whole or not at all: whoever sees it can read it.
@@ -26,6 +29,11 @@ pub(super) fn write(path: &Path, broker: &Running) -> anyhow::Result<()> {
         tcp: broker.addresses(Kind::Tcp).collect(),
         ws: broker.addresses(Kind::WebSocket).collect(),
         auto: broker.addresses(Kind::Auto).collect(),
+        listeners: broker
+            .listeners()
+            .iter()
+            .map(|at| (at.name.clone(), at.address.to_string()))
+            .collect(),
     };
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(format!(".{}", std::process::id()));

@@ -1,6 +1,5 @@
 //! `tidings serve`: the broker, until SIGINT or SIGTERM. SIGHUP reads the settings again.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,9 +8,9 @@ use std::time::Duration;
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidings_broker::control;
-use tidings_broker::listener::{Kind, page_is_built};
+use tidings_broker::listener::{Address, Kind, page_is_built};
 use tidings_broker::{Broker, Running};
-use tidings_config::{AuthMode, Listener, ListenerKind, Settings};
+use tidings_config::{AuthMode, ListenAddress, Listener, ListenerKind, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -28,16 +27,16 @@ pub(super) struct Serve {
     /// Directory of the journal and the state, instead of server.data_dir
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Listen for MQTT on this address, such as 127.0.0.1:1883; port 0 takes a free one.
+    /// Listen for MQTT on this address, such as 127.0.0.1:1883 (port 0 takes a free one) or unix:/path.
     /// Listeners given as flags replace all that are configured; may be given again
     #[arg(long, value_name = "ADDR")]
-    tcp: Vec<SocketAddr>,
+    tcp: Vec<ListenAddress>,
     /// Listen for MQTT over WebSocket, and for HTTP, on this address; may be given again
     #[arg(long, value_name = "ADDR")]
-    ws: Vec<SocketAddr>,
+    ws: Vec<ListenAddress>,
     /// Listen for all of these on one address, told apart by the first byte; may be given again
     #[arg(long, value_name = "ADDR")]
-    auto: Vec<SocketAddr>,
+    auto: Vec<ListenAddress>,
     /// Once listening, write the addresses to this file, as {"tcp":[..],"ws":[..],"auto":[..]}
     #[arg(long, value_name = "FILE")]
     ports_file: Option<PathBuf>,
@@ -67,14 +66,15 @@ impl Serve {
             for (kind, addresses) in kinds {
                 settings
                     .listeners
-                    .extend(addresses.iter().map(|&address| Listener {
+                    .extend(addresses.iter().map(|address| Listener {
                         kind,
-                        address,
+                        address: address.clone(),
                         path: path.clone(),
                         ..Listener::default()
                     }));
             }
         }
+        settings.name_listeners();
         settings.check_exposure()?;
         Ok(settings)
     }
@@ -157,19 +157,13 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
 }
 
 fn announce(broker: &Running, settings: &Settings) {
-    for (name, kind) in [
-        ("tcp", Kind::Tcp),
-        ("ws", Kind::WebSocket),
-        ("auto", Kind::Auto),
-    ] {
-        for address in broker.addresses(kind) {
-            info!(%address, kind = name, "listening");
-            if kind != Kind::Tcp {
-                if page_is_built() {
-                    info!("web chat: http://{address}/");
-                } else {
-                    info!("web chat: not built, `make web` builds it");
-                }
+    for at in broker.listeners() {
+        info!(address = %at.address, kind = at.kind.word(), name = at.name, "listening");
+        if let (Kind::WebSocket | Kind::Auto, Address::Network(address)) = (at.kind, &at.address) {
+            if page_is_built() {
+                info!("web chat: http://{address}/");
+            } else {
+                info!("web chat: not built, `make web` builds it");
             }
         }
     }

@@ -15,7 +15,7 @@ use tidings_core::rooms::RoomError;
 use tidings_core::rules::{Identity, IdentityKind};
 
 use super::{Api, Peer, Problem};
-use crate::auth::{Admitted, Credentials};
+use crate::auth::{Admitted, Credentials, DoorMode};
 use crate::listener::websocket::is_same_host;
 use crate::service::pace::Turn;
 
@@ -58,7 +58,7 @@ impl FromRequestParts<Api> for Caller {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let proof = Proof::of(&parts.headers)?;
         refuse_foreign_pages(&parts.method, &parts.headers, &proof)?;
-        let address = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
+        let peer = parts.extensions.get::<Peer>();
         let (username, password, bearer) = match &proof {
             Proof::Nothing => return Err(Problem::unauthorized("sign in first")),
             Proof::Bearer(token) | Proof::Cookie(token) => (None, None, Some(token.as_str())),
@@ -68,8 +68,9 @@ impl FromRequestParts<Api> for Caller {
             username,
             password,
             client_id: "",
-            address,
+            address: peer.and_then(Peer::ip),
             bearer,
+            door: peer.map_or(DoorMode::Inherit, |peer| peer.door.mode),
         };
         let admitted = admit(api, credentials).await?;
         let turn = {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::caller::{COOKIE, Proof, admit, refuse_foreign_pages};
 use super::{Api, Caller, Endpoint, Json, Peer, Problem, get, post, reply};
-use crate::auth::Credentials;
+use crate::auth::{Credentials, DoorMode};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -47,8 +47,9 @@ async fn login(
         username: Some(&asked.user),
         password: Some(asked.password.as_bytes()),
         client_id: "",
-        address: peer.map(|peer| peer.0.0.ip()),
+        address: peer.as_ref().and_then(|peer| peer.0.ip()),
         bearer: None,
+        door: peer.map_or(DoorMode::Inherit, |peer| peer.0.door.mode),
     };
     let admitted = admit(&api, credentials).await?;
     let (token, ends) = api

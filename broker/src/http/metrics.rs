@@ -75,7 +75,7 @@ async fn metrics(
     let is_admin = matches!(&caller, Ok(caller) if caller.identity().has_role(ADMIN));
     // A proxy on this machine brings everyone from loopback, and says so.
     let is_passed_on = headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");
-    let is_local = peer.is_some_and(|peer| peer.0.0.ip().to_canonical().is_loopback());
+    let is_local = peer.is_some_and(|peer| peer.0.is_here());
     let may = match api.options.metrics {
         MetricsFor::Anyone => true,
         MetricsFor::Local => is_admin || (is_local && !is_passed_on),

@@ -31,7 +31,6 @@ mod reply;
 mod rooms;
 mod sessions;
 
-use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
@@ -46,6 +45,7 @@ use tidings_core::state::State;
 
 use crate::handshake::Reception;
 use crate::history::History;
+use crate::listener::Peer;
 use crate::people::Counts;
 use crate::readiness::Readiness;
 use crate::rooms::Rooms;
@@ -146,10 +146,6 @@ impl Deref for Api {
         &self.0
     }
 }
-
-/// Whom a request came from, as far as the socket knows; in the extensions of each request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub SocketAddr);
 
 /// Every endpoint there is.
 fn endpoints() -> Vec<Endpoint> {

@@ -4,7 +4,6 @@
 //! peer that reads slowly does not hold its place; a stream of somebody who is known may go on. This module does not know packets.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +23,10 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::websocket::{FrameState, WebSocket, agree};
-use super::{bearer, page};
+use super::{Peer, bearer, page};
 use crate::admission::Place;
 use crate::handshake::{Origin, Reception};
-use crate::http::{self, Api, Line, Peer};
+use crate::http::{self, Api, Line};
 use crate::transport::{Transport, Wire};
 
 /// How long a connection may serve pages: some reloads of the chat, then the browser comes anew.
@@ -51,8 +50,8 @@ struct Served {
 const LAST_ANSWER: Duration = Duration::from_secs(10);
 
 /// What a request needs to become a client, beside the connection's place.
-#[derive(Clone, Copy)]
-struct Seat(SocketAddr, Instant);
+#[derive(Clone)]
+struct Seat(Peer, Instant);
 
 impl Pages {
     pub fn new(websocket_path: &str, reception: Arc<Reception>, api: Api) -> Self {
@@ -73,20 +72,17 @@ impl Pages {
 }
 
 /// Serves one connection, until it ends or becomes a client.
-pub(super) async fn serve(
-    wire: Wire,
-    peer: SocketAddr,
-    deadline: Instant,
-    place: Place,
-    pages: Pages,
-) {
+pub(super) async fn serve(wire: Wire, peer: Peer, deadline: Instant, place: Place, pages: Pages) {
     let line = Line::new(place);
     let to_cut = line.clone();
+    let seen = peer.clone();
     let router = TowerToHyperService::new(pages.router);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(Seat(peer, deadline));
+        request
+            .extensions_mut()
+            .insert(Seat(seen.clone(), deadline));
         request.extensions_mut().insert(line.clone());
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(seen.clone());
         router.call(request)
     });
     let mut connection = pin!(

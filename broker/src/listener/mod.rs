@@ -6,36 +6,46 @@
 //! Listeners do not know MQTT packets, sessions or shards.
 
 mod bearer;
+mod bind;
 pub(crate) mod detect;
 pub(crate) mod frames;
 mod http;
 pub(crate) mod page;
+mod peer;
+mod proxy;
 pub(crate) mod websocket;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
-use tokio::net::TcpListener;
+use ipnet::IpNet;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
 
 use crate::admission::Place;
+use crate::auth::DoorMode;
 use crate::handshake::{Origin, Reception};
 use crate::http::Api;
 use crate::transport::{Transport, Wire};
 use detect::Speaks;
+use proxy::{ProxyError, Said};
 
+pub(crate) use bind::{Bound, bind};
 pub use page::is_built as page_is_built;
-
-/// Connections that the kernel completes while nobody accepts: a burst of reconnecting clients.
-const BACKLOG: i32 = 1024;
+pub(crate) use peer::{Door, Peer, Source};
 
 /// Before accepting again when there are no file descriptors or no memory.
 const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// Times between two looks at a connection of which one byte is there and two are needed.
+const LOOK_FIRST: Duration = Duration::from_millis(1);
+const LOOK_LAST: Duration = Duration::from_millis(500);
 
 /// What a listener expects from its peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,52 +58,94 @@ pub enum Kind {
     Auto,
 }
 
+impl Kind {
+    /// The word for it in settings and logs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::WebSocket => "ws",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// Address and port; port 0 takes a free one.
+    Network(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Network(address)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// One listener.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What it is called in logs.
+    pub name: String,
     /// What is spoken there.
     pub kind: Kind,
-    /// Address and port; port 0 takes a free one.
-    pub address: SocketAddr,
+    /// Where.
+    pub address: Address,
+    /// True: an IPv6 address takes no IPv4 connections.
+    pub ipv6_only: bool,
+    /// Permissions of a Unix socket.
+    pub socket_mode: u32,
     /// Path of the WebSocket endpoint.
     pub path: String,
+    /// Connections at one time; `None`: as many as the broker takes.
+    pub max_connections: Option<usize>,
+    /// How clients prove who they are.
+    pub mode: DoorMode,
+    /// Networks of proxies, whose PROXY header is believed; `None`: no header is looked for. On a
+    /// listener that recognises what is spoken the header may be missing, on others it must not.
+    pub proxies: Option<Vec<IpNet>>,
+    /// A socket that somebody else has bound: it counts, and not `address`.
+    pub handed_over: Option<Arc<OwnedFd>>,
 }
 
-/// A listener that is bound and does not accept yet.
-pub(crate) struct Bound {
-    options: Options,
-    listener: std::net::TcpListener,
-    /// Where it really listens.
-    pub address: SocketAddr,
-}
-
-/// Binds the socket, without a runtime.
-///
-/// # Errors
-/// What the system says: the address is in use, or not ours.
-pub(crate) fn bind(options: Options) -> io::Result<Bound> {
-    let socket = Socket::new(Domain::for_address(options.address), Type::STREAM, None)?;
-    // A restart must not wait for connections of the last run to be forgotten.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    // Messages are small and people wait for them. Accepted sockets inherit it.
-    socket.set_tcp_nodelay(true)?;
-    socket.bind(&options.address.into())?;
-    socket.listen(BACKLOG)?;
-    let listener = std::net::TcpListener::from(socket);
-    let address = listener.local_addr()?;
-    Ok(Bound {
-        options,
-        listener,
-        address,
-    })
-}
-
-impl Bound {
-    /// What is spoken there.
-    pub fn kind(&self) -> Kind {
-        self.options.kind
+impl Options {
+    /// A listener like any other, called after its kind.
+    pub fn new(kind: Kind, address: impl Into<Address>) -> Self {
+        Self {
+            name: kind.word().to_owned(),
+            kind,
+            address: address.into(),
+            ipv6_only: false,
+            socket_mode: 0o660,
+            path: "/mqtt".to_owned(),
+            max_connections: None,
+            mode: DoorMode::Inherit,
+            proxies: None,
+            handed_over: None,
+        }
     }
+}
+
+/// A listener that accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListeningAt {
+    /// Its name.
+    pub name: String,
+    /// What is spoken there.
+    pub kind: Kind,
+    /// Where it really listens.
+    pub address: Address,
 }
 
 /// Accepts until `stop` changes; peers in their handshake then lose their connection.
@@ -103,19 +155,19 @@ pub(crate) async fn accept_loop(
     api: Api,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let listener = TcpListener::from_std(bound.listener)?;
-    let kind = bound.options.kind;
+    let door = Arc::new(Door::new(&bound.options));
     let pages = http::Pages::new(&bound.options.path, reception.clone(), api);
+    let acceptor = bound.into_acceptor()?;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = acceptor.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
         };
-        let (socket, peer) = match accepted {
+        let (wire, source) = match accepted {
             Ok(accepted) => accepted,
             Err(error) if is_of_one_peer(&error) => continue,
             Err(error) => {
-                warn!(address = %bound.address, %error, "cannot accept");
+                warn!(listener = %door.name, %error, "cannot accept");
                 sleep(EXHAUSTED).await;
                 continue;
             }
@@ -123,12 +175,12 @@ pub(crate) async fn accept_loop(
         reception.counters.accepted.add(1);
         let Some(place) = reception.admission.handshake() else {
             reception.counters.turned_away.add(1);
-            debug!(%peer, "turned away: too many handshakes");
+            debug!(peer = %source, "turned away: too many handshakes");
             continue;
         };
-        let (reception, pages) = (reception.clone(), pages.clone());
+        let (reception, pages, door) = (reception.clone(), pages.clone(), door.clone());
         tokio::spawn(async move {
-            receive(kind, socket.into(), peer, place, &reception, pages).await;
+            receive(door, wire, source, place, &reception, pages).await;
         });
     }
 }
@@ -144,15 +196,23 @@ fn is_of_one_peer(error: &io::Error) -> bool {
 }
 
 async fn receive(
-    kind: Kind,
+    door: Arc<Door>,
     mut wire: Wire,
-    peer: SocketAddr,
+    source: Source,
     place: Place,
     reception: &Reception,
     pages: http::Pages,
 ) {
     let deadline = reception.deadline();
-    let speaks = match kind {
+    let peer = match introduce(door, &mut wire, source, deadline).await {
+        Ok(peer) => peer,
+        Err(refusal) => {
+            reception.counters.refused.add(1);
+            refusal.say(reception.clock.now().monotonic_ms);
+            return;
+        }
+    };
+    let speaks = match peer.door.kind {
         Kind::Tcp => Speaks::Mqtt,
         Kind::WebSocket => Speaks::Http,
         Kind::Auto => match timeout_at(deadline, wire.first_byte()).await {
@@ -172,5 +232,97 @@ async fn receive(
             reception.counters.refused.add(1);
             debug!(%peer, "speaks neither MQTT nor HTTP, or nothing");
         }
+    }
+}
+
+/// A connection that ends because of a PROXY header, or because there is none.
+struct Unintroduced {
+    door: Arc<Door>,
+    source: Source,
+    why: Unbelieved,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Unbelieved {
+    #[error("no PROXY header in time")]
+    Deadline,
+    #[error("not one of the listener's trusted_proxies: who it speaks for is not believed")]
+    Stranger,
+    #[error(transparent)]
+    Header(#[from] ProxyError),
+}
+
+impl Unintroduced {
+    /// Tells who runs the broker, but no more often than helps.
+    fn say(&self, now_ms: u64) {
+        let (listener, peer, why) = (&self.door.name, self.source, &self.why);
+        if self.door.may_complain(now_ms) {
+            warn!(%listener, %peer, %why, "refused; others are logged at debug for a minute");
+        } else {
+            debug!(%listener, %peer, %why, "refused");
+        }
+    }
+}
+
+/// Learns who a connection is for: as the system says, or as a trusted proxy does.
+async fn introduce(
+    door: Arc<Door>,
+    wire: &mut Wire,
+    source: Source,
+    deadline: Instant,
+) -> Result<Peer, Unintroduced> {
+    match said(&door, wire, source, deadline).await {
+        Ok(Some(Said::For(address))) => Ok(Peer {
+            door,
+            source: Source::network(address),
+            proxy: Some(source),
+        }),
+        Ok(Some(Said::Nothing) | None) => Ok(Peer {
+            door,
+            source,
+            proxy: None,
+        }),
+        Err(why) => Err(Unintroduced { door, source, why }),
+    }
+}
+
+async fn said(
+    door: &Door,
+    wire: &mut Wire,
+    source: Source,
+    deadline: Instant,
+) -> Result<Option<Said>, Unbelieved> {
+    if !door.has_proxies() {
+        return Ok(None);
+    }
+    let is_trusted = door.trusts(source);
+    if door.kind == Kind::Auto {
+        let begins = timeout_at(deadline, begins_with_header(wire)).await;
+        match begins.map_err(|_| Unbelieved::Deadline)? {
+            Ok(true) => {}
+            // What else it is, or that it ended, is seen by who reads on.
+            Ok(false) | Err(_) => return Ok(None),
+        }
+    }
+    if !is_trusted {
+        return Err(Unbelieved::Stranger);
+    }
+    let header = timeout_at(deadline, proxy::read(wire)).await;
+    Ok(Some(header.map_err(|_| Unbelieved::Deadline)??))
+}
+
+/// Whether what comes is a PROXY header: no other byte is its first one but `P`, which is also that of
+/// POST, PUT and PATCH.
+async fn begins_with_header(wire: &mut Wire) -> io::Result<bool> {
+    let mut pause = LOOK_FIRST;
+    loop {
+        match wire.first_bytes().await? {
+            [Some(b'\r'), _] | [Some(b'P'), Some(b'R')] => return Ok(true),
+            // The system wakes nobody for the second one.
+            [Some(b'P'), None] => {}
+            _ => return Ok(false),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LOOK_LAST);
     }
 }

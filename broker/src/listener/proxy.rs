@@ -80,6 +80,9 @@ async fn read_line(
 ) -> Result<Said, ProxyError> {
     let mut line = Vec::with_capacity(MAX_LINE);
     line.extend_from_slice(start);
+    if line.iter().rev().skip(1).any(|byte| *byte == b'\n') {
+        return Err(Malformed("the line is too short"));
+    }
     while line.last() != Some(&b'\n') {
         if line.len() == MAX_LINE {
             return Err(Malformed("the line is too long"));
@@ -359,7 +362,13 @@ mod tests {
 
     #[test]
     fn what_is_no_header_is_refused_at_its_first_other_byte() {
-        for bytes in [&b"\x10\x0c\0\x04MQTT"[..], b"\x16", b"G", b"PROXYING", b"\r\n\r\n\0\r\nQUIX"] {
+        for bytes in [
+            &b"\x10\x0c\0\x04MQTT"[..],
+            b"\x16",
+            b"G",
+            b"PROXYING",
+            b"\r\n\r\n\0\r\nQUIX",
+        ] {
             let refused = read(bytes).unwrap_err();
             assert!(refused.contains("does not begin"), "{refused}");
         }

@@ -26,7 +26,8 @@ use super::connection::{Connection, Connections};
 use super::mailbox::{Arrival, Visit};
 use super::reading::{Gate, READ_BUFFER, read_loop};
 use super::{Report, Shared};
-use crate::auth::Credentials;
+use crate::auth::{Credentials, DoorMode};
+use crate::handshake::Origin;
 use crate::transport::close_gently;
 
 /// How long a connection that is being closed may take to accept its last bytes.
@@ -261,9 +262,11 @@ impl Local {
         client_id: Arc<str>,
         proof: Secret,
     ) {
-        let address = self
+        let origin = self
             .connection(conn)
-            .and_then(|connection| connection.origin.address());
+            .map(|connection| connection.origin.clone());
+        let address = origin.as_ref().and_then(Origin::address);
+        let door = origin.map_or(DoorMode::Inherit, |origin| origin.door());
         let local = self.clone();
         self.spawn(async move {
             let admitted = match local.shared.auth.get() {
@@ -274,6 +277,7 @@ impl Local {
                         client_id: &client_id,
                         address,
                         bearer: None,
+                        door,
                     };
                     let judged = auth.authenticate(credentials).await;
                     judged.ok().filter(|admitted| auth.is_welcome(admitted))

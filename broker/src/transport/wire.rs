@@ -168,6 +168,23 @@ impl Wire {
         }
     }
 
+    /// The next two bytes as far as they are there, which are not taken away; neither at the end of the
+    /// stream. Inside of TLS only the first one is looked for.
+    ///
+    /// # Errors
+    /// What the socket or TLS says.
+    pub async fn first_bytes(&mut self) -> io::Result<[Option<u8>; 2]> {
+        match self {
+            Self::Plain(socket) => {
+                let mut first = [0; 2];
+                let len = socket.peek(&mut first).await?;
+                let [one, two] = first;
+                Ok([(len > 0).then_some(one), (len > 1).then_some(two)])
+            }
+            Self::Tls(..) => Ok([self.first_byte().await?, None]),
+        }
+    }
+
     /// Writes what is taken at once, without a waker: one who waits to write is not forgotten.
     ///
     /// # Errors

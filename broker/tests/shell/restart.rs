@@ -67,10 +67,10 @@ fn an_address_in_use_is_named() {
     let taken = broker.address(Kind::Tcp);
     let folder = tempfile::tempdir().unwrap();
     let second = Broker::start(options(&folder, |options| {
-        options.listeners[0].address = taken
+        options.listeners[0].address = taken.into()
     }));
     match second.map(|_| ()) {
-        Err(StartError::Listen { address, .. }) => assert_eq!(address, taken),
+        Err(StartError::Listen { address, .. }) => assert_eq!(address, taken.into()),
         other => panic!("{other:?}"),
     }
 }

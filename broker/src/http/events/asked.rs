@@ -13,7 +13,7 @@ use tidings_core::topic::{FilterKind, parse_filter};
 
 use super::super::caller::admit;
 use super::super::{Api, Caller, Line, Peer, Problem};
-use crate::auth::{Admitted, Credentials};
+use crate::auth::{Admitted, Credentials, DoorMode};
 
 /// Filters of one request: one for each kind of topic, and then some.
 const MAX_FILTERS: usize = 50;
@@ -80,12 +80,14 @@ async fn admitted(api: &Api, parts: &mut Parts, token: Option<&str>) -> Result<A
     let has_header = parts.headers.contains_key(header::AUTHORIZATION);
     match token.filter(|_| !has_header) {
         Some(token) => {
+            let peer = parts.extensions.get::<Peer>();
             let credentials = Credentials {
                 username: None,
                 password: None,
                 client_id: "",
-                address: parts.extensions.get::<Peer>().map(|peer| peer.0.ip()),
+                address: peer.and_then(Peer::ip),
                 bearer: Some(token),
+                door: peer.map_or(DoorMode::Inherit, |peer| peer.door.mode),
             };
             admit(api, credentials).await
         }
