@@ -29,6 +29,7 @@ use crate::handshake::{Origin, Reception};
 use crate::history::{self, History};
 use crate::http;
 use crate::listener::{self, Address, Bound, Kind, ListeningAt};
+use crate::metrics::{Sources, Surveyor, Via};
 use crate::names::SharedNames;
 use crate::options::{Auth, BrokerOptions, OtherProofs};
 use crate::people::{self, Counts, People, Rights};
@@ -271,12 +272,14 @@ impl Broker {
             clock,
         });
         let system = SystemValues::new(mailboxes.clone());
-        let sources = Arc::new(system::Sources {
+        let sources = Arc::new(Sources {
             clock,
             threads: threads.clone(),
             journal: shared.journal.clone(),
             state: shared.state.clone(),
             counters,
+            store: store.probe(),
+            surveyor: Surveyor::new(shared.state.clone(), options.store.data_dir.clone()),
         });
         let api = http::Api::new(http::Parts {
             options: options.http,
@@ -447,7 +450,7 @@ fn lowest_reader(threads: &[Arc<ShardThread>]) -> store::LowestReader {
 struct Listening {
     bound: Vec<Bound>,
     reception: Arc<Reception>,
-    statistics: Option<(Duration, Arc<system::Sources>, SystemValues)>,
+    statistics: Option<(Duration, Arc<Sources>, SystemValues)>,
     tokens: Option<Arc<Tokens>>,
     api: http::Api,
     stop: watch::Receiver<bool>,
@@ -555,8 +558,10 @@ impl Running {
     pub fn connect_as(&self, admitted: Admitted) -> DuplexStream {
         let admitted = Arc::new(admitted);
         let _inside = self.runtime.enter();
-        self.reception
-            .connect_in_memory(Origin::Gateway { admitted })
+        self.reception.connect_in_memory(Origin::Gateway {
+            admitted,
+            via: Via::Gateway,
+        })
     }
 
     /// Sets a value of the `$SYS` tree; `topic` begins with `$SYS/`.

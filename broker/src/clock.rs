@@ -29,6 +29,13 @@ impl Clock {
         }
     }
 
+    /// Microseconds since shortly before the broker started; never 0.
+    pub fn now_us(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros())
+            .unwrap_or(u64::MAX)
+            .max(1)
+    }
+
     /// Seconds since the broker started.
     pub fn uptime_s(&self) -> u64 {
         self.start.elapsed().as_secs()

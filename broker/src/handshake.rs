@@ -23,6 +23,7 @@ use crate::auth::{AccountBook, Admitted, Authenticate, Credentials, DoorMode, Lo
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::listener::{Door, Peer};
+use crate::metrics::Via;
 use crate::shard::{Arrival, Mailboxes};
 use crate::transport::{Transport, close_gently};
 
@@ -65,7 +66,11 @@ pub(crate) enum Origin {
     Broker { label: Arc<str> },
     /// A gateway, for someone who was let in already: the session has that user's rights, takes a
     /// place, and ends like one that came over a socket.
-    Gateway { admitted: Arc<Admitted> },
+    Gateway {
+        admitted: Arc<Admitted>,
+        /// How they came.
+        via: Via,
+    },
 }
 
 impl Origin {
@@ -91,7 +96,7 @@ impl std::fmt::Display for Origin {
         match self {
             Self::Network { peer } => peer.fmt(f),
             Self::Broker { label } => f.write_str(label),
-            Self::Gateway { admitted } => write!(f, "gateway:{}", admitted.identity.user),
+            Self::Gateway { admitted, .. } => write!(f, "gateway:{}", admitted.identity.user),
         }
     }
 }
@@ -279,7 +284,9 @@ impl Reception {
         }
         let (admitted, place) = match origin {
             Origin::Broker { .. } => (Admitted::as_one(Identity::broker()), None),
-            Origin::Gateway { admitted } => ((**admitted).clone(), Some(self.place(None, refuse)?)),
+            Origin::Gateway { admitted, .. } => {
+                ((**admitted).clone(), Some(self.place(None, refuse)?))
+            }
             Origin::Network { peer } => {
                 let credentials = Credentials {
                     username: connect.username,

@@ -15,6 +15,7 @@ pub mod handshake;
 pub mod history;
 pub mod http;
 pub mod listener;
+mod metrics;
 mod names;
 mod options;
 mod people;

@@ -10,6 +10,7 @@
 //! Everything here blocks and panics with a sentence when what was expected does not happen within
 //! a deadline: it is for tests. Deadlines are only the failing bound, nothing waits for them.
 
+pub mod api;
 pub mod binary;
 pub mod client_error;
 pub mod crash;
@@ -26,6 +27,7 @@ pub mod websocket;
 
 use std::time::Duration;
 
+pub use api::Api;
 pub use client_error::ClientError;
 pub use delivery::{Delivery, Frame};
 pub use link::Endpoint;

@@ -127,6 +127,7 @@ pub fn published(topic: &str, payload: &str) -> Published {
         history: false,
         audience: Audience::Everyone,
         inbound_packet_id: None,
+        read_us: 0,
     }
 }
 

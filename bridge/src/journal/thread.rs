@@ -16,6 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tidings_core::histogram::Histogram;
 use tidings_core::journal::{Append, Batch, ReadError, Record};
 
 use super::pipeline::{DEPTH, Done, Pace, Syncers};
@@ -91,6 +92,18 @@ struct Mailbox {
     queued_bytes: AtomicUsize,
     batches: AtomicU64,
     entries: AtomicU64,
+    figures: Mutex<Figures>,
+}
+
+/// What group commits were like, since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Microseconds from the end of a write until the disk had it.
+    pub sync_us: Histogram,
+    /// Entries of a group commit.
+    pub batch_entries: Histogram,
+    /// Bytes of a group commit, roughly.
+    pub batch_bytes: Histogram,
 }
 
 #[derive(Default)]
@@ -205,6 +218,11 @@ impl JournalHandle {
     pub fn committed(&self) -> (u64, u64) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (read(&self.mailbox.batches), read(&self.mailbox.entries))
+    }
+
+    /// What group commits were like so far.
+    pub fn figures(&self) -> Figures {
+        lock(&self.mailbox.figures).clone()
     }
 
     /// The reading side.
@@ -434,7 +452,7 @@ impl Worker {
             return Ok(());
         }
         let synced = written.sync();
-        self.pace.took(began.elapsed());
+        self.synced_in(began.elapsed());
         let batch = self.writer.finish(written, synced)?;
         self.came_back(batch, bytes);
         Ok(())
@@ -444,8 +462,9 @@ impl Worker {
     fn finish_synced(&mut self, synced: Vec<(u64, io::Result<()>)>) -> Result<(), JournalError> {
         for (number, result) in synced {
             if let Some(one) = self.under_way.iter_mut().find(|one| one.number == number) {
-                self.pace.took(one.began.elapsed());
+                let time = one.began.elapsed();
                 one.synced = Some(result);
+                self.synced_in(time);
             }
         }
         while let Some(oldest) = self.under_way.pop_front() {
@@ -459,7 +478,18 @@ impl Worker {
         Ok(())
     }
 
+    fn synced_in(&mut self, time: Duration) {
+        self.pace.took(time);
+        let time_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        lock(&self.mailbox.figures).sync_us.record(time_us);
+    }
+
     fn came_back(&mut self, batch: Arc<Batch>, bytes: usize) {
+        {
+            let mut figures = lock(&self.mailbox.figures);
+            figures.batch_entries.record(batch.entries.len() as u64);
+            figures.batch_bytes.record(bytes as u64);
+        }
         self.mailbox
             .queued_bytes
             .fetch_sub(bytes, Ordering::Relaxed);

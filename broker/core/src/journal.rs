@@ -76,6 +76,9 @@ pub struct Published {
     /// Packet Identifier of an inbound QoS 2 exchange of a persistent session: the publisher's
     /// session remembers it in the same commit, so that PUBREC is safe to send (§4.3.3).
     pub inbound_packet_id: Option<u16>,
+    /// When its packet was read, microseconds of the shell's clock, if it is one of those that are timed;
+    /// 0 otherwise. It is not stored.
+    pub read_us: u64,
 }
 
 /// Who may read a message from the journal.

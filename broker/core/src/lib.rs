@@ -7,6 +7,7 @@
 pub mod account;
 pub mod codec;
 pub mod hash;
+pub mod histogram;
 pub mod journal;
 pub mod message;
 pub mod messages;

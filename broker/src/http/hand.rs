@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use super::{Api, Caller, Problem};
 use crate::handshake::{HTTP_PREFIX, Origin};
+use crate::metrics::Via;
 
 /// How long a hand stays open for the next request.
 const IDLE: Duration = Duration::from_secs(15);
@@ -184,9 +185,10 @@ impl Api {
     async fn open_hand(&self, caller: Caller, key: &Key) -> Result<Hand, SessionError> {
         let number = self.hands.opened.fetch_add(1, Relaxed);
         let admitted = Arc::new(caller.admitted);
-        let stream = self
-            .reception
-            .connect_in_memory(Origin::Gateway { admitted });
+        let stream = self.reception.connect_in_memory(Origin::Gateway {
+            admitted,
+            via: Via::Http,
+        });
         let options = Options {
             client_id: format!("{HTTP_PREFIX}{}/{number}", key.0),
             receive_maximum: RECEIVE_MAXIMUM,

@@ -5,7 +5,6 @@
 //! from loopback that no proxy passed on) and to who has the role `admin`.
 
 use std::fmt;
-use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -13,16 +12,16 @@ use axum::middleware::Next;
 use axum::response::Response;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tidings_core::account::ADMIN;
 
 use super::{Api, Caller, Endpoint, MetricsFor, Peer, Problem, get, reply};
+use crate::metrics::{Distribution, Figure, Kind};
 use crate::readiness::State as Ready;
-use crate::system::{Figure, Sources};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -88,6 +87,13 @@ async fn metrics(
             "metrics are for administrators (http.metrics)",
         ));
     }
+    let sources = api.sources.clone();
+    // It may look at the disk.
+    let gathered = tokio::task::spawn_blocking(move || {
+        let now = sources.gather();
+        (sources.figures(&now), sources.distributions(&now))
+    });
+    let (figures, distributions) = gathered.await.map_err(|_| no_figures())?;
     let mut registry = Registry::with_prefix("tidings");
     registry.register(
         "http_requests",
@@ -95,55 +101,95 @@ async fn metrics(
         api.requests.0.clone(),
     );
     registry.register_collector(Box::new(Snapshot {
-        figures: api.sources.figures(),
+        figures,
+        distributions,
         ready: matches!(api.readiness.get(), Ready::Ready),
-        sources: api.sources.clone(),
     }));
     let mut text = String::new();
-    encode(&mut text, &registry).map_err(|_| Problem::unavailable("no figures now"))?;
+    encode(&mut text, &registry).map_err(|_| no_figures())?;
     Ok(reply::with(StatusCode::OK, CONTENT_TYPE, text))
 }
 
-/// The figures at one instant.
-struct Snapshot {
-    figures: Vec<Figure>,
-    ready: bool,
-    sources: Arc<Sources>,
+fn no_figures() -> Problem {
+    Problem::unavailable("no figures now")
 }
 
-impl fmt::Debug for Snapshot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot").finish_non_exhaustive()
-    }
+/// The figures at one instant.
+#[derive(Debug)]
+struct Snapshot {
+    figures: Vec<Figure>,
+    distributions: Vec<Distribution>,
+    ready: bool,
 }
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for figure in &self.figures {
-            if figure.only_grows {
-                let counter = ConstCounter::new(figure.value);
-                let kind = counter.metric_type();
-                let one = encoder.encode_descriptor(figure.name, figure.help, None, kind)?;
-                counter.encode(one)?;
-            } else {
-                let value = i64::try_from(figure.value).unwrap_or(i64::MAX);
-                gauge(&mut encoder, figure.name, figure.help, value)?;
-            }
+            write_figure(&mut encoder, figure)?;
         }
-        let uptime = i64::try_from(self.sources.clock.uptime_s()).unwrap_or(i64::MAX);
-        gauge(&mut encoder, "uptime_seconds", "Since the start", uptime)?;
+        for distribution in &self.distributions {
+            write_distribution(&mut encoder, distribution)?;
+        }
         let help = "1: the broker can do its work, as /readyz says";
-        gauge(&mut encoder, "ready", help, i64::from(self.ready))
+        let ready = Figure::gauge("ready", help, u64::from(self.ready));
+        write_figure(&mut encoder, &ready)
     }
 }
 
-fn gauge(
+fn write_figure(encoder: &mut DescriptorEncoder<'_>, figure: &Figure) -> Result<(), fmt::Error> {
+    let kind = match figure.kind {
+        Kind::Counter => MetricType::Counter,
+        Kind::Gauge => MetricType::Gauge,
+    };
+    let mut family = encoder.encode_descriptor(figure.name, figure.help, None, kind)?;
+    for (value_of_label, value) in &figure.values {
+        let labels = [(figure.label, *value_of_label)];
+        of_label(&mut family, &labels, |one| match figure.kind {
+            Kind::Counter => one.encode_counter::<NoLabelSet, u64, u64>(value, None),
+            Kind::Gauge => one.encode_gauge(&i64::try_from(*value).unwrap_or(i64::MAX)),
+        })?;
+    }
+    Ok(())
+}
+
+fn write_distribution(
     encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    value: i64,
+    distribution: &Distribution,
 ) -> Result<(), fmt::Error> {
-    let gauge = ConstGauge::new(value);
-    let one = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
-    gauge.encode(one)
+    let (name, help) = (distribution.name, distribution.help);
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    for (value_of_label, histogram) in &distribution.of {
+        let labels = [(distribution.label, *value_of_label)];
+        let scaled = |value: u64| value as f64 / distribution.divisor;
+        // Prometheus wants each bound once.
+        let mut buckets: Vec<(f64, u64)> = Vec::new();
+        for (bound, count) in histogram.buckets() {
+            let bound = if bound == u64::MAX {
+                f64::MAX
+            } else {
+                scaled(bound)
+            };
+            match buckets.last_mut() {
+                Some((last, sum)) if *last == bound => *sum += count,
+                _ => buckets.push((bound, count)),
+            }
+        }
+        let (sum, count) = (scaled(histogram.sum()), histogram.count());
+        of_label(&mut family, &labels, |one| {
+            one.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+        })?;
+    }
+    Ok(())
+}
+
+/// One of several things, or the only one, which has no label.
+fn of_label(
+    family: &mut MetricEncoder<'_>,
+    labels: &[(&'static str, &'static str); 1],
+    write: impl FnOnce(&mut MetricEncoder<'_>) -> Result<(), fmt::Error>,
+) -> Result<(), fmt::Error> {
+    match labels {
+        [("", _)] => write(family),
+        _ => write(&mut family.encode_family(labels)?),
+    }
 }

@@ -46,11 +46,11 @@ use tidings_core::state::State;
 use crate::handshake::Reception;
 use crate::history::History;
 use crate::listener::Peer;
+use crate::metrics::Sources;
 use crate::people::Counts;
 use crate::readiness::Readiness;
 use crate::rooms::Rooms;
 use crate::rulebook::Rulebook;
-use crate::system::Sources;
 
 pub(crate) use body::Json;
 pub(crate) use caller::Caller;

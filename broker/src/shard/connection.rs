@@ -15,12 +15,15 @@ use tokio::time::Instant;
 
 use crate::admission::Place;
 use crate::handshake::Origin;
+use crate::metrics::Via;
 use crate::transport::Transport;
 
 /// A connection; see the module.
 pub(super) struct Connection {
     pub id: ConnId,
     pub origin: Origin,
+    /// How it came.
+    pub via: Via,
     transport: RefCell<Option<Transport>>,
     /// Bytes that the shard did not use: part of a packet, or what came while it paused.
     pub rest: RefCell<Vec<u8>>,
@@ -76,9 +79,15 @@ impl Connection {
         rest: Vec<u8>,
         place: Option<Place>,
     ) -> Self {
+        let via = match &origin {
+            Origin::Network { .. } => Via::of_transport(transport.kind()),
+            Origin::Broker { .. } => Via::Broker,
+            Origin::Gateway { via, .. } => *via,
+        };
         Self {
             id,
             origin,
+            via,
             transport: RefCell::new(Some(transport)),
             offer_rest: Cell::new(!rest.is_empty()),
             rest: RefCell::new(rest),

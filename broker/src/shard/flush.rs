@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tidings_core::journal::ShardId;
-use tidings_core::shard::{ConnId, Event, Input, Output, Reproved, Secret, Shard};
+use tidings_core::shard::{ConnId, Event, Input, Output, Reproved, Secret, Shard, Way};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
@@ -28,6 +28,7 @@ use super::reading::{Gate, READ_BUFFER, read_loop};
 use super::{Report, Shared};
 use crate::auth::{Credentials, DoorMode};
 use crate::handshake::Origin;
+use crate::metrics::{Stopwatch, Via};
 use crate::transport::close_gently;
 
 /// How long a connection that is being closed may take to accept its last bytes.
@@ -35,6 +36,9 @@ const LAST_BYTES: Duration = Duration::from_secs(2);
 
 /// Writes to one socket in a row: with the default output some hundred kilobytes.
 const WRITE_ROUNDS: usize = 8;
+
+/// The packet type of PUBLISH (§2.1.2).
+const PUBLISH: u8 = 3;
 
 /// What a panic carries.
 pub(super) type Panic = Box<dyn Any + Send>;
@@ -61,6 +65,11 @@ pub(super) struct Local {
     pub gate: Gate,
     bytes_received: Cell<u64>,
     bytes_sent: Cell<u64>,
+    /// The millisecond in which a message was timed last: one in each is enough.
+    last_timed_ms: Cell<u64>,
+    stopwatch: Stopwatch,
+    /// Connections, in the order of [`Via::ALL`].
+    at_doors: RefCell<[u64; Via::ALL.len()]>,
     report: Arc<Mutex<Report>>,
 }
 
@@ -82,6 +91,9 @@ impl Local {
             gate: Gate::default(),
             bytes_received: Cell::new(0),
             bytes_sent: Cell::new(0),
+            last_timed_ms: Cell::new(u64::MAX),
+            stopwatch: Stopwatch::default(),
+            at_doors: RefCell::default(),
             report,
         }
     }
@@ -105,6 +117,7 @@ impl Local {
         let connection =
             Connection::new(id, arrival.origin, transport, arrival.rest, arrival.place);
         let connection = Rc::new(connection);
+        self.count_at_door(connection.via, |count| count + 1);
         self.connections.borrow_mut().insert(connection.clone());
         let reading = self.spawn(read_loop(self.clone(), connection.clone()));
         *connection.read_loop.borrow_mut() = Some(reading.abort_handle());
@@ -146,6 +159,13 @@ impl Local {
         let now = self.shared.clock.now();
         let mut shard = self.shard.borrow_mut();
         let mut rest = connection.rest.borrow_mut();
+        let first = rest.first().or(bytes.first());
+        if now.monotonic_ms != self.last_timed_ms.get()
+            && first.is_some_and(|first| first >> 4 == PUBLISH)
+        {
+            self.last_timed_ms.set(now.monotonic_ms);
+            shard.time_next_publish(self.shared.clock.now_us());
+        }
         let received = if rest.is_empty() {
             let received = shard.receive(now, connection.id, bytes);
             rest.extend_from_slice(bytes.get(received.consumed..).unwrap_or_default());
@@ -248,10 +268,30 @@ impl Local {
                 client_id,
                 data,
             } => self.reauthenticate(conn, user, client_id, data),
+            Output::Timed { conn, way, read_us } => self.timed(conn, way, read_us),
             Output::Event(event) => {
                 say(&event);
                 self.shared.people.happened(&event);
             }
+        }
+    }
+
+    /// What ends a way was written before, or waits for its socket.
+    fn timed(&self, conn: ConnId, way: Way, read_us: u64) {
+        let Some(connection) = self.connection(conn) else {
+            return;
+        };
+        if self.shard.borrow().outgoing(conn).is_empty() {
+            let now_us = self.shared.clock.now_us();
+            self.stopwatch.ended(connection.via, way, read_us, now_us);
+        } else {
+            self.stopwatch.wait(conn, connection.via, way, read_us);
+        }
+    }
+
+    fn count_at_door(&self, via: Via, change: impl FnOnce(u64) -> u64) {
+        if let Some(count) = self.at_doors.borrow_mut().get_mut(via as usize) {
+            *count = change(*count);
         }
     }
 
@@ -323,7 +363,13 @@ impl Local {
                 }
             };
             match written {
-                Ok(0) => return Poll::Ready(()),
+                Ok(0) => {
+                    if self.stopwatch.has_waiting() {
+                        let now_us = self.shared.clock.now_us();
+                        self.stopwatch.drained(connection.id, now_us);
+                    }
+                    return Poll::Ready(());
+                }
                 Ok(len) => {
                     self.bytes_sent.set(self.bytes_sent.get() + len as u64);
                     let now = self.shared.clock.now();
@@ -404,6 +450,8 @@ impl Local {
         if let Some(mut transport) = connection.take_transport() {
             transport.try_say_end();
         }
+        self.count_at_door(connection.via, |count| count.saturating_sub(1));
+        self.stopwatch.forget(id);
         self.logins.borrow_mut().remove(&id);
         let disconnected = Input::Disconnected { conn: id };
         self.shard
@@ -459,6 +507,8 @@ impl Local {
             bytes_sent: self.bytes_sent.get(),
             lowest_reader: shard.lowest_reader(),
             position: shard.position(),
+            latencies: self.stopwatch.latencies(),
+            connections: *self.at_doors.borrow(),
         };
     }
 }

@@ -28,6 +28,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::auth::Authenticate;
 use crate::clock::Clock;
+use crate::metrics::{Latencies, Via};
 use crate::people::People;
 use crate::rulebook::Rulebook;
 use flush::Local;
@@ -67,6 +68,10 @@ pub(crate) struct Report {
     pub lowest_reader: Option<Offset>,
     /// Offset up to which committed entries were handled.
     pub position: Offset,
+    /// How long messages took.
+    pub latencies: Box<Latencies>,
+    /// Connections now, in the order of [`Via::ALL`](crate::metrics::Via::ALL).
+    pub connections: [u64; Via::ALL.len()],
 }
 
 /// A shard thread that runs.

@@ -138,6 +138,24 @@ pub(crate) struct Sinks {
 /// Hears that the store failed.
 pub(crate) type FailureSink = Arc<dyn Fn(Arc<str>) + Send + Sync>;
 
+/// What the store tells about itself in numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct Figures {
+    /// What group commits were like.
+    pub commits: journal_thread::Figures,
+    /// Bytes that were handed to the journal and did not come back yet.
+    pub queued_bytes: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Bytes of all entries in them.
+    pub stored_bytes: u64,
+    /// Bytes of the files, with what is preallocated.
+    pub disk_bytes: u64,
+}
+
+/// Reads the figures as they are now.
+pub(crate) type Probe = Arc<dyn Fn() -> Figures + Send + Sync>;
+
 /// A store whose journal is written.
 pub(crate) struct RunningStore {
     options: Options,
@@ -316,6 +334,18 @@ impl RunningStore {
     pub fn append_sink(&self) -> AppendSink {
         let handle = self.handle.clone();
         Arc::new(move |appends| handle.append(appends))
+    }
+
+    /// How figures of the store are read, also by others.
+    pub fn probe(&self) -> Probe {
+        let (handle, journal) = (self.handle.clone(), self.journal.clone());
+        Arc::new(move || Figures {
+            commits: handle.figures(),
+            queued_bytes: handle.queued_bytes() as u64,
+            segments: journal.segment_count(),
+            stored_bytes: journal.stored_bytes(),
+            disk_bytes: journal.disk_bytes(),
+        })
     }
 
     /// Starts the thread that does checkpoints and snapshots, and trims.

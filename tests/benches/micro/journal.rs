@@ -49,6 +49,7 @@ fn record(number: usize, payload_bytes: usize) -> Record {
         history: false,
         audience: Audience::Everyone,
         inbound_packet_id: None,
+        read_us: 0,
     }))
 }
 

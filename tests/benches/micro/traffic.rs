@@ -225,6 +225,7 @@ impl Traffic {
                 Output::Write { conn } => self.write(aside, conn),
                 Output::Append(appends) => aside.run(|| self.appends.extend(appends)),
                 Output::Event(event) => aside.run(|| drop(event)),
+                Output::Timed { .. } => panic!("nothing is timed"),
                 Output::Resume { .. } => {}
                 Output::Close { reason, .. } => panic!("a client was sent away: {reason:?}"),
                 Output::Reauthenticate { .. } => panic!("nobody came with a method"),

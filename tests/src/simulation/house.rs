@@ -487,6 +487,7 @@ impl House {
                     }
                 }
                 Output::Reauthenticate { .. } => panic!("nobody came with a method"),
+                Output::Timed { .. } => panic!("nothing is timed"),
                 Output::Event(event) => {
                     self.trace(|| format!("{event:?}"));
                     self.events.push(event);

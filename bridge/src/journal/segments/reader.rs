@@ -135,6 +135,11 @@ impl SegmentJournal {
             + shared.active.data_end
     }
 
+    /// Segment files, with the one that is written.
+    pub fn segment_count(&self) -> u64 {
+        self.shared().sealed.len() as u64 + 1
+    }
+
     /// Bytes of all segment files, indexes not counted.
     pub fn disk_bytes(&self) -> u64 {
         let shared = self.shared();

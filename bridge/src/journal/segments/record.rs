@@ -342,6 +342,7 @@ fn read_published(reader: &mut Reader<'_>) -> Result<Published> {
         history,
         audience,
         inbound_packet_id,
+        read_us: 0,
     })
 }
 

@@ -49,6 +49,7 @@ fn plain() -> Published {
         history: false,
         audience: Audience::Everyone,
         inbound_packet_id: None,
+        read_us: 0,
     }
 }
 
@@ -60,6 +61,7 @@ fn full() -> Published {
         history: true,
         audience: Audience::Only(vec!["x".into(), "y".into()]),
         inbound_packet_id: Some(65_535),
+        read_us: 0,
     }
 }
 

@@ -104,6 +104,7 @@ fn publish(stream: &str, seq: u64, topic: &str, payload: &[u8], retain: bool) ->
         history: true,
         audience: Audience::Everyone,
         inbound_packet_id: None,
+        read_us: 0,
     }
 }
 

@@ -311,6 +311,7 @@ mod tests {
                 history: true,
                 audience: Audience::Everyone,
                 inbound_packet_id: None,
+                read_us: 0,
                 message: Message {
                     topic: "s/ann".into(),
                     payload: Bytes::copy_from_slice(payload.as_bytes()),

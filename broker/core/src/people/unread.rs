@@ -188,6 +188,7 @@ mod tests {
             history: true,
             audience: Audience::Everyone,
             inbound_packet_id: None,
+            read_us: 0,
             message: Message {
                 topic: topic.into(),
                 payload: bytes::Bytes::copy_from_slice(text.as_bytes()),

@@ -29,12 +29,14 @@ pub(crate) struct Passing<'a> {
     pub retain: bool,
     pub properties: Option<Box<MessageProperties>>,
     pub time: UnixMillis,
+    /// As in [`Published`].
+    pub read_us: u64,
 }
 
 impl Passing<'_> {
     /// A copy that can be held.
     pub fn to_published(&self) -> Published {
-        self.route.published(Message {
+        let mut published = self.route.published(Message {
             topic: self.route.topic.clone(),
             payload: Bytes::copy_from_slice(self.payload),
             qos: self.qos,
@@ -42,7 +44,9 @@ impl Passing<'_> {
             properties: self.properties.clone(),
             publisher: self.publisher.clone(),
             time: self.time,
-        })
+        });
+        published.read_us = self.read_us;
+        published
     }
 }
 
@@ -55,6 +59,7 @@ impl Route {
             history: self.history,
             audience: Audience::Everyone,
             inbound_packet_id: None,
+            read_us: 0,
             message,
         }
     }
@@ -101,6 +106,14 @@ impl<'a> Content<'a> {
         match self {
             Self::Shared(published) => published.message.time,
             Self::Passing(passing) => passing.time,
+        }
+    }
+
+    /// When its packet was read, if it is timed; else 0.
+    pub fn read_us(self) -> u64 {
+        match self {
+            Self::Shared(published) => published.read_us,
+            Self::Passing(passing) => passing.read_us,
         }
     }
 

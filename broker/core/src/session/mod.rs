@@ -306,8 +306,12 @@ pub(crate) struct Offer<'a> {
 pub(crate) enum Offered {
     /// It is in the output, or will be as soon as the journal has the identifier.
     Sent,
-    /// It is not for this client: expired or larger than its Maximum Packet Size.
+    /// It is not for this client.
     Dropped,
+    /// It is not for anyone any more (§3.3.2.3.3).
+    Expired,
+    /// It is larger than the client's Maximum Packet Size [MQTT-3.1.2-25].
+    TooLarge,
     /// The window or the output has no room.
     Full,
 }
@@ -518,7 +522,7 @@ impl Session {
     ) -> Offered {
         let content = offer.content;
         if content.expires_at().is_some_and(|end| end <= now) {
-            return Offered::Dropped;
+            return Offered::Expired;
         }
         if !self.out.has_room(output_bytes) {
             return Offered::Full;
@@ -532,7 +536,7 @@ impl Session {
         if self.client.maximum_packet_size < usize::MAX
             && self.publish_len(now, &offer) > self.client.maximum_packet_size
         {
-            return Offered::Dropped;
+            return Offered::TooLarge;
         }
         let staged = self.must_stage(&offer);
         let packet_id = self
@@ -655,7 +659,7 @@ impl Session {
         if self.client.maximum_packet_size < usize::MAX
             && publish_len(self.client.version, &outgoing) > self.client.maximum_packet_size
         {
-            return Offered::Dropped;
+            return Offered::TooLarge;
         }
         if let Some(alias) = topic_alias
             && topic

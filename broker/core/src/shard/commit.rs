@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::timing::Way;
 use super::{ConnId, Now, Shard, fnv1a};
 use crate::codec::{Packet, ReasonCode, Version};
 use crate::journal::{Batch, Entry, Published, Record, ShardId};
@@ -253,6 +254,7 @@ impl Shard {
             }
         };
         self.send(conn, &packet);
+        self.time(conn, Way::Acknowledged, published.read_us);
     }
 }
 

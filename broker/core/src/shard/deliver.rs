@@ -42,6 +42,7 @@ impl Shard {
                 }
             }
             shard.end_frames(frames);
+            shard.time_delivery(targets, published.read_us);
             for group in &targets.groups {
                 shard.offer_to_group(*group, Some(offset), published);
             }
@@ -146,6 +147,7 @@ impl Shard {
             }
         }
         self.end_frames(frames);
+        self.time_delivery(targets, content.read_us());
         if !targets.groups.is_empty() {
             let published = content.to_shared();
             for group in &targets.groups {
@@ -248,8 +250,9 @@ impl Shard {
     pub(super) fn count_offer(&mut self, offered: Offered) {
         match offered {
             Offered::Sent => self.stats.messages_sent += 1,
-            Offered::Dropped => self.stats.dropped_unwanted += 1,
-            Offered::Full => {}
+            Offered::Expired => self.stats.dropped_expired += 1,
+            Offered::TooLarge => self.stats.dropped_too_large += 1,
+            Offered::Dropped | Offered::Full => {}
         }
     }
 
@@ -401,6 +404,8 @@ pub(super) fn only_for(published: &Published, names: Vec<Arc<str>>) -> Arc<Publi
     Arc::new(Published {
         audience: Audience::Only(names),
         inbound_packet_id: None,
+        // It waits for its receiver from now on.
+        read_us: 0,
         history: false,
         ..published.clone()
     })

@@ -608,7 +608,8 @@ impl Shard {
                 self.after_offer(conn);
                 return;
             }
-            Offered::Dropped => self.count_offer(offered),
+            Offered::Dropped => self.stats.dropped_denied += 1,
+            Offered::Expired | Offered::TooLarge => self.count_offer(offered),
         }
         if qos != QoS::AtMostOnce {
             self.peers.send(home, Body::GroupAck { filter, assignment });

@@ -102,6 +102,8 @@ impl Shard {
                 self.paused.push(conn);
             }
         }
+        // What was not timed now is not timed later.
+        self.read_us = 0;
         self.read_on(now);
         Received { consumed, paused }
     }

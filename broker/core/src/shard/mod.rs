@@ -34,6 +34,7 @@ mod revoke;
 mod sessions;
 mod subscribe;
 mod targets;
+mod timing;
 mod upkeep;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -58,6 +59,7 @@ pub use peers::ShardMessage;
 pub use reauthenticate::Reproved;
 pub use revoke::Revocation;
 pub use sessions::ConnId;
+pub use timing::Way;
 
 use access::Notices;
 use attach::Opening;
@@ -209,6 +211,16 @@ pub enum Output {
         /// Authentication Data (§3.15.2.2.3): a secret.
         data: Secret,
     },
+    /// The end of a timed message's way is in [`Shard::outgoing`], or was written: see
+    /// [`Shard::time_next_publish`].
+    Timed {
+        /// Of which connection.
+        conn: ConnId,
+        /// Which way.
+        way: Way,
+        /// When its packet was read.
+        read_us: u64,
+    },
     /// Something that a log may want to say in one line.
     Event(Event),
 }
@@ -279,8 +291,14 @@ pub struct Stats {
     pub messages_kept: u64,
     /// QoS 0 messages dropped at a full output.
     pub dropped_output_full: u64,
-    /// Messages not delivered: expired or above the client's Maximum Packet Size.
-    pub dropped_unwanted: u64,
+    /// Messages not delivered because they had expired.
+    pub dropped_expired: u64,
+    /// Messages not delivered because they were above the client's Maximum Packet Size.
+    pub dropped_too_large: u64,
+    /// Messages not given to the chosen member of a shared subscription, who may not receive them (any more).
+    pub dropped_denied: u64,
+    /// How often entries were trimmed that a session had not read.
+    pub trimmed: u64,
     /// Publishes refused by a topic rule.
     pub refused_publishes: u64,
     /// Connections closed for a protocol error.
@@ -353,6 +371,8 @@ pub struct Shard {
     outputs: VecDeque<Output>,
     last_sweep_ms: u64,
     last_save_ms: u64,
+    /// When what is received now was read, if its next PUBLISH is to be timed; else 0.
+    read_us: u64,
     stats: Stats,
 }
 
@@ -406,6 +426,7 @@ impl Shard {
             outputs: VecDeque::new(),
             last_sweep_ms: now.monotonic_ms,
             last_save_ms: now.monotonic_ms,
+            read_us: 0,
             stats: Stats::default(),
         };
         shard.take_stock(now);

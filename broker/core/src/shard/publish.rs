@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::changes::{NoChange, room_of};
 use super::commit::Pending;
 use super::deliver::append_cost;
+use super::timing::Way;
 use super::{ConnId, Now, Shard};
 use crate::codec::{Packet, Publish, ReasonCode, Version};
 use crate::journal::Audience;
@@ -130,6 +131,7 @@ impl Shard {
                 retain: publish.retain,
                 properties: publish.properties.to_message_properties(),
                 time: now.unix_ms,
+                read_us: std::mem::take(&mut self.read_us),
             };
             self.take_message(now, conn, packet_id, &passing)
         } else {
@@ -376,6 +378,7 @@ impl Shard {
             ReasonCode::NoMatchingSubscribers
         };
         self.acknowledge_unstored(conn, packet_id, qos, reason);
+        self.time(conn, Way::Acknowledged, message.read_us);
     }
 
     /// PUBACK or PUBREC of a message that is not on its way to the journal.

@@ -236,9 +236,7 @@ impl Shard {
         };
         session.reading = Reading::Lagging(next);
         session.progressed = true;
-        if offered == Offered::Sent {
-            self.stats.messages_sent += 1;
-        }
+        self.count_offer(offered);
         Step::More
     }
 
@@ -280,6 +278,7 @@ impl Shard {
                 session.reading = Reading::Lagging(first.max(cursor.next()));
                 session.trimmed = Some(Box::new((cursor, first)));
                 let client_id = session.client.id.clone();
+                self.stats.trimmed += 1;
                 self.outputs.push_back(super::Output::Event(Event::Trimmed {
                     client_id,
                     from: cursor,

@@ -114,6 +114,7 @@ impl Shard {
                 retain: false,
                 properties: with_expiry(message.properties.clone(), relay),
                 time: message.time,
+                read_us: message.read_us,
             };
             let (anyone, forwarded) = self.spread(now, Content::Passing(&passing), Some(conn));
             if !anyone && forwarded.is_none() {
@@ -157,6 +158,7 @@ impl Shard {
                 history: false,
                 audience: Audience::Everyone,
                 inbound_packet_id: None,
+                read_us: 0,
             };
             self.spread(now, Content::Shared(&Arc::new(published)), None);
         }

@@ -230,5 +230,6 @@ pub(super) fn system_message(topic: Arc<str>, payload: Bytes) -> Arc<Published> 
         history: false,
         audience: Audience::Everyone,
         inbound_packet_id: None,
+        read_us: 0,
     })
 }

@@ -17,6 +17,7 @@ use super::super::{Api, Problem, reply};
 use super::asked::{Asked, Since, cursor, is_ours};
 use super::backlog;
 use super::reader::{News, Opened, Reader};
+use crate::metrics::Via;
 
 /// Bytes of an answer above which no more messages are waited for.
 const ENOUGH: usize = 256 * 1024;
@@ -91,7 +92,7 @@ async fn wait(
 ) -> Result<Polled, Problem> {
     let Opened {
         mut reader, gap, ..
-    } = Reader::open(api, asked, RetainHandling::DoNotSend).await?;
+    } = Reader::open(api, asked, RetainHandling::DoNotSend, Via::Poll).await?;
     polled.gap = gap;
     let mut bytes = 0;
     if polled.gap.is_none()

@@ -21,6 +21,7 @@ use super::asked::{Asked, Since, cursor, is_ours};
 use super::backlog;
 use crate::auth::Admitted;
 use crate::handshake::{HTTP_PREFIX, Origin};
+use crate::metrics::Via;
 
 /// Messages of QoS 1 that were handed out and not taken.
 const RECEIVE_MAXIMUM: u16 = 32;
@@ -66,6 +67,7 @@ impl Reader {
         api: &Api,
         asked: &Asked,
         retained: RetainHandling,
+        via: Via,
     ) -> Result<Opened, Problem> {
         let (since, reset) = match asked.since {
             Since::Now => (None, false),
@@ -75,6 +77,7 @@ impl Reader {
         let admitted = asked.admitted.clone();
         let origin = Origin::Gateway {
             admitted: admitted.clone(),
+            via,
         };
         let options = Options {
             client_id: format!("{HTTP_PREFIX}{}", uuid::Uuid::new_v4().simple()),

@@ -30,6 +30,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use super::super::{Api, Line, Problem, Streaming, reply};
 use super::asked::{Asked, Since};
 use super::reader::{News, Opened, Reader};
+use crate::metrics::Via;
 
 /// Milliseconds after which a browser comes back.
 const RETRY_MS: u32 = 2000;
@@ -51,7 +52,7 @@ pub(super) async fn events(
     let asked = Asked::of(&api, request).await?;
     // Who begins gets the state as well; who comes back has it.
     let Opened { reader, reset, gap } =
-        Reader::open(&api, &asked, RetainHandling::SendAtSubscribe).await?;
+        Reader::open(&api, &asked, RetainHandling::SendAtSubscribe, Via::Events).await?;
     let mut first = format!("retry: {RETRY_MS}\n");
     if reset || asked.since == Since::Unknown {
         let cursor = reader.cursor().to_string();
