@@ -41,6 +41,7 @@ use crate::shard::{Report, ShardThread, Shared, mailboxes};
 use crate::store::{self, Store};
 use crate::supervisor::{Happened, StopError, Supervisor};
 use crate::system::{self, SystemValues};
+use crate::tls::{self, Front, TlsError};
 
 /// How long a start waits until requests to a service are heard.
 const SERVICE_START: Duration = Duration::from_secs(5);
@@ -74,6 +75,9 @@ pub enum StartError {
     /// The key of logins cannot be read or made.
     #[error("the key of logins: {0}")]
     Logins(std::io::Error),
+    /// Listeners cannot speak TLS.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// No threads or other resources are to be had.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -101,9 +105,15 @@ impl Broker {
             .map(|bound| ListeningAt {
                 name: bound.options.name.clone(),
                 kind: bound.options.kind,
+                tls: bound.options.tls,
                 address: bound.address.clone(),
             })
             .collect();
+        let tls = options.tls.clone().map(Front::open).transpose()?;
+        let tls = tls.map(Arc::new);
+        if tls.is_none() && listeners.iter().any(|at| at.tls) {
+            return Err(TlsError::NoCertificates.into());
+        }
 
         let passwords = Passwords::new(options.passwords)?;
         let (other_judge, accounts) = match options.auth.clone() {
@@ -280,6 +290,7 @@ impl Broker {
             counters,
             store: store.probe(),
             surveyor: Surveyor::new(shared.state.clone(), options.store.data_dir.clone()),
+            tls: tls.clone(),
         });
         let api = http::Api::new(http::Parts {
             options: options.http,
@@ -308,6 +319,7 @@ impl Broker {
                 .map(|every| (every, sources.clone(), system.clone())),
             tokens,
             api,
+            tls: tls.clone(),
             stop: stopped,
         };
         let (runtime, listening) = listening.start()?;
@@ -399,6 +411,7 @@ impl Broker {
             epoch,
             book,
             rules,
+            tls,
         })
     }
 }
@@ -453,6 +466,7 @@ struct Listening {
     statistics: Option<(Duration, Arc<Sources>, SystemValues)>,
     tokens: Option<Arc<Tokens>>,
     api: http::Api,
+    tls: Option<Arc<Front>>,
     stop: watch::Receiver<bool>,
 }
 
@@ -472,7 +486,8 @@ impl Listening {
         for bound in self.bound {
             let address = bound.address.clone();
             let (reception, api) = (self.reception.clone(), self.api.clone());
-            let accepting = listener::accept_loop(bound, reception, api, self.stop.clone());
+            let tls = self.tls.clone();
+            let accepting = listener::accept_loop(bound, reception, api, tls, self.stop.clone());
             tokio::spawn(async move {
                 if let Err(error) = accepting.await {
                     error!(%address, %error, "this listener does not work");
@@ -484,6 +499,9 @@ impl Listening {
         }
         if let Some(tokens) = self.tokens {
             tokio::spawn(tokens.keep_fresh());
+        }
+        if let Some(tls) = self.tls {
+            tokio::spawn(tls.keep_fresh());
         }
         let mut stop = self.stop;
         // An error means that nobody can stop it any more, which is a stop too.
@@ -503,6 +521,7 @@ pub struct Running {
     epoch: Epoch,
     book: Arc<AccountBook>,
     rules: Arc<Rulebook>,
+    tls: Option<Arc<Front>>,
 }
 
 impl Running {
@@ -530,13 +549,37 @@ impl Running {
         &self.listeners
     }
 
-    /// Addresses and ports where the listeners of a kind really listen, in the order of the options.
+    /// Addresses and ports where the listeners of a kind really listen, in the order of the options;
+    /// those that speak nothing but TLS are of [`Running::tls_addresses`].
     pub fn addresses(&self, kind: Kind) -> impl Iterator<Item = SocketAddr> + '_ {
-        let of_kind = self.listeners.iter().filter(move |at| at.kind == kind);
-        of_kind.filter_map(|at| match at.address {
+        self.addresses_of(kind, false)
+    }
+
+    /// The same for listeners that speak nothing but TLS.
+    pub fn tls_addresses(&self, kind: Kind) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.addresses_of(kind, true)
+    }
+
+    fn addresses_of(&self, kind: Kind, tls: bool) -> impl Iterator<Item = SocketAddr> + '_ {
+        let listeners = self.listeners.iter();
+        let found = listeners.filter(move |at| (at.kind, at.tls) == (kind, tls));
+        found.filter_map(|at| match at.address {
             Address::Network(address) => Some(address),
             Address::Unix(_) => None,
         })
+    }
+
+    /// Lets other certificates, keys and lists count for connections that come from now on, or the
+    /// same read anew; open connections stay.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, or that the broker was started without TLS; nothing has changed
+    /// then.
+    pub fn replace_tls(&self, options: tls::Options) -> Result<(), TlsError> {
+        match &self.tls {
+            Some(tls) => tls.replace(options),
+            None => Err(TlsError::NoCertificates),
+        }
     }
 
     /// Whether it can do its work.

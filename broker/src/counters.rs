@@ -25,6 +25,10 @@ pub(crate) struct Counters {
     pub accepted: Counter,
     /// CONNECTs that were refused, and peers that sent something else or nothing in time.
     pub refused: Counter,
+    /// Connections on which TLS was agreed on.
+    pub tls_agreed: Counter,
+    /// Connections on which it was not.
+    pub tls_failed: Counter,
     /// Sockets closed at once because too many were in their handshake.
     pub turned_away: Counter,
 }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use crate::admission::{Admission, Place};
-use crate::auth::{AccountBook, Admitted, Authenticate, Credentials, DoorMode, Logins};
+use crate::auth::{AccountBook, Admitted, Authenticate, Certified, Credentials, DoorMode, Logins};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::listener::{Door, Peer};
@@ -78,6 +78,14 @@ impl Origin {
     pub fn address(&self) -> Option<std::net::IpAddr> {
         match self {
             Self::Network { peer } => peer.ip(),
+            Self::Broker { .. } | Self::Gateway { .. } => None,
+        }
+    }
+
+    /// What a certificate says of who is there.
+    pub fn certificate(&self) -> Option<&Certified> {
+        match self {
+            Self::Network { peer } => peer.certificate.as_deref(),
             Self::Broker { .. } | Self::Gateway { .. } => None,
         }
     }
@@ -295,6 +303,7 @@ impl Reception {
                     client_id: connect.client_id,
                     address: peer.ip(),
                     bearer,
+                    certificate: peer.certificate.as_deref(),
                     door: peer.door.mode,
                 };
                 let admitted = self

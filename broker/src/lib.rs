@@ -27,6 +27,7 @@ mod shard;
 pub mod store;
 mod supervisor;
 mod system;
+pub mod tls;
 mod transport;
 
 pub use broker::{Broker, Running, StartError};

@@ -19,6 +19,7 @@ use crate::listener::{self, Kind};
 use crate::people;
 use crate::rooms;
 use crate::store;
+use crate::tls;
 
 /// Limits on each session.
 #[derive(Clone, Debug)]
@@ -92,6 +93,8 @@ pub struct BrokerOptions {
     pub shards: u16,
     /// Where clients connect.
     pub listeners: Vec<listener::Options>,
+    /// Certificates of listeners; `None`: there is no TLS.
+    pub tls: Option<tls::Options>,
     /// Limits on peers before they are clients.
     pub handshake: handshake::Options,
     /// Connections at one time.
@@ -136,6 +139,7 @@ impl BrokerOptions {
             store: store::Options::new(data_dir.into()),
             shards: 0,
             listeners: Vec::new(),
+            tls: None,
             handshake: handshake::Options {
                 connect_timeout: Duration::from_secs(10),
                 max_connect_bytes: 16 * 1024,
@@ -160,6 +164,17 @@ impl BrokerOptions {
     #[must_use]
     pub fn listen(mut self, kind: Kind, address: SocketAddr) -> Self {
         self.listeners.push(listener::Options::new(kind, address));
+        self
+    }
+
+    /// Adds a listener where nothing is spoken but in TLS; [`BrokerOptions::tls`] says with which
+    /// certificate.
+    #[must_use]
+    pub fn listen_tls(mut self, kind: Kind, address: SocketAddr) -> Self {
+        self.listeners.push(listener::Options {
+            tls: true,
+            ..listener::Options::new(kind, address)
+        });
         self
     }
 

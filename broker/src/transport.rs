@@ -5,7 +5,6 @@
 //! owns its client. What was written is not on its way before it is flushed: TLS buffers.
 //! It does not know packets.
 
-#[expect(dead_code, reason = "listeners do not offer TLS yet")]
 pub(crate) mod tls;
 pub(crate) mod wire;
 

@@ -21,6 +21,7 @@ pub(crate) const SHIPPED: &str = include_str!("../tidings.toml");
 /// Sections that are one table, `[server]`.
 pub(crate) const TABLES: &[&str] = &[
     "server",
+    "tls",
     "auth",
     "jwt",
     "auth_hook",

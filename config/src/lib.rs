@@ -27,6 +27,7 @@ mod server;
 #[cfg(test)]
 mod shipped;
 mod storage;
+mod tls;
 mod topics;
 
 use std::env;
@@ -45,6 +46,7 @@ pub use people::{People, VisibleTo};
 pub use rooms::{RoomMode, Rooms};
 pub use server::{Listener, ListenerAuth, ListenerKind, Server};
 pub use storage::{Durability, Journal, State};
+pub use tls::{Certificate, ClientAuth, ClientName, MinVersion, Tls};
 pub use topics::{Keep, Relay, TopicRule};
 
 use errors::Problem;
@@ -78,6 +80,8 @@ pub struct Settings {
     pub server: Server,
     /// `[[listeners]]`: where clients connect.
     pub listeners: Vec<Listener>,
+    /// `[tls]`: certificates of the listeners, and of their clients.
+    pub tls: Tls,
     /// `[auth]`: who may connect.
     pub auth: Auth,
     /// `[rooms]`: who is in which room.
@@ -149,6 +153,7 @@ impl Settings {
         let mut settings = Self {
             server: reader.section("server"),
             listeners: reader.list("listeners"),
+            tls: reader.section("tls"),
             auth: reader.section("auth"),
             rooms: reader.section("rooms"),
             people: reader.section("people"),

@@ -67,6 +67,8 @@ pub struct Listener {
     pub socket_mode: SocketMode,
     /// Path of the WebSocket endpoint; unused by `tcp`.
     pub path: String,
+    /// True: nothing is spoken there but in TLS.
+    pub tls: bool,
     /// Connections over this listener at one time; 0: as many as there may be at all.
     pub max_connections: usize,
     /// How clients of this listener prove who they are.
@@ -125,6 +127,7 @@ impl Default for Listener {
             ipv6_only: false,
             socket_mode: SocketMode(0o660),
             path: "/mqtt".to_owned(),
+            tls: false,
             max_connections: 0,
             auth: ListenerAuth::Inherit,
             proxy_protocol: false,

@@ -67,6 +67,7 @@ fn assert_documented<T: DeserializeOwned>(section: &str) {
 fn every_key_is_documented_with_its_default_and_no_other() {
     assert_documented::<Server>("server");
     assert_documented::<Listener>("listeners");
+    assert_documented::<Tls>("tls");
     assert_documented::<Auth>("auth");
     assert_documented::<Rooms>("rooms");
     assert_documented::<People>("people");
@@ -126,6 +127,7 @@ fn fields_of_settings() -> usize {
     let Settings {
         server: _,
         listeners: _,
+        tls: _,
         auth: _,
         rooms: _,
         people: _,
@@ -141,7 +143,7 @@ fn fields_of_settings() -> usize {
         log: _,
         sys: _,
     } = Settings::default();
-    16
+    17
 }
 
 #[test]

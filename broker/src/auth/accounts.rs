@@ -1,5 +1,5 @@
 //! Mode "accounts": people with passwords and devices with tokens, from the book of accounts, and whoever
-//! brings a signed token of somebody who is trusted, or is known to the owner's hook.
+//! brings a signed token or a certificate of somebody who is trusted, or is known to the owner's hook.
 //!
 //! Invariants: a wrong secret and a name that nobody has take the same time and get the same answer;
 //! what failed too often is not judged at all; that an account is disabled is said only to who knows
@@ -70,7 +70,32 @@ impl Accounts {
         }
     }
 
+    /// A certificate counts for the name in it, and what is shown beside it has to count as well.
     async fn judge(&self, credentials: Credentials<'_>) -> Result<Admitted, Denied> {
+        let Some(certified) = credentials.certificate else {
+            return self.judge_proof(credentials).await;
+        };
+        let user = certified.user(credentials.username)?;
+        if credentials.password.is_none() && credentials.bearer.is_none() {
+            // Who signed the certificate can take it back; changes of an account do not.
+            return self.judge_bearer(user, Vec::new(), certified.ends, |_| false);
+        }
+        let admitted = self
+            .judge_proof(Credentials {
+                username: Some(user),
+                ..credentials
+            })
+            .await?;
+        let ends = admitted
+            .valid_until
+            .map_or(certified.ends, |ends| ends.min(certified.ends));
+        Ok(Admitted {
+            valid_until: Some(ends),
+            ..admitted
+        })
+    }
+
+    async fn judge_proof(&self, credentials: Credentials<'_>) -> Result<Admitted, Denied> {
         let (now_ms, _) = self.book.now_ms();
         let (user, address) = (credentials.username, credentials.address);
         if let Some(user) = user {

@@ -70,6 +70,7 @@ mod tests {
             client_id: "",
             address: None,
             bearer: None,
+            certificate: None,
             door,
         };
         let admitted = doors.authenticate(credentials).await?;

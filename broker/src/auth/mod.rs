@@ -7,6 +7,7 @@
 mod accounts;
 mod attempts;
 mod book;
+mod certificate;
 mod doors;
 mod hook;
 mod jwt;
@@ -30,6 +31,8 @@ pub use accounts::{Accounts, Options as AccountOptions};
 pub use attempts::{Attempts, Limit};
 pub(crate) use book::Commits;
 pub use book::{AccountBook, AccountError, AccountInfo};
+pub(crate) use certificate::certified;
+pub use certificate::{Certified, ClientName, NameError};
 pub(crate) use doors::ByDoor;
 pub use hook::{Hook, Options as HookOptions};
 pub use jwt::{KeyError, Options as TokenOptions, Tokens};
@@ -55,6 +58,9 @@ pub struct Credentials<'a> {
     pub address: Option<IpAddr>,
     /// A token that came with the request for a WebSocket.
     pub bearer: Option<&'a str>,
+    /// What the certificate says that it showed when TLS began; it was found good, and it counts for
+    /// the name in it alone.
+    pub certificate: Option<&'a Certified>,
     /// How those who come by its listener prove who they are.
     pub door: DoorMode,
 }
@@ -80,6 +86,7 @@ impl fmt::Debug for Credentials<'_> {
             .field("client_id", &self.client_id)
             .field("address", &self.address)
             .field("bearer", &self.bearer.map(|_| "***"))
+            .field("certificate", &self.certificate)
             .field("door", &self.door)
             .finish()
     }
@@ -119,6 +126,9 @@ pub enum Denied {
     /// The user name cannot be a topic level.
     #[error("the user name is not allowed: {0}")]
     UserName(&'static str),
+    /// The certificate names nobody who may come in.
+    #[error(transparent)]
+    Certificate(NameError),
     /// The user name or the password is wrong; which one is not said.
     #[error("user name or password is wrong")]
     Credentials,
@@ -143,7 +153,7 @@ impl Denied {
             Self::UserName(_) | Self::Credentials | Self::Outdated => {
                 ReasonCode::BadUserNameOrPassword
             }
-            Self::NotAuthorized => ReasonCode::NotAuthorized,
+            Self::NotAuthorized | Self::Certificate(_) => ReasonCode::NotAuthorized,
             Self::TooManyAttempts => ReasonCode::ConnectionRateExceeded,
             Self::Unavailable => ReasonCode::ServerUnavailable,
         }

@@ -6,21 +6,30 @@ use tidings_core::rules::Identity;
 
 use super::{Admitted, Answer, Authenticate, Credentials, check_user_name};
 
-/// Any user name, with any password or none; without a user name a client is anonymous.
+/// Any user name, with any password or none; without a user name a client is anonymous. Only the name in
+/// a certificate is not open to choice.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpenMode;
 
 impl Authenticate for OpenMode {
     fn authenticate<'a>(&'a self, credentials: Credentials<'a>) -> Answer<'a> {
-        let answer = match credentials.username {
-            None => Ok(Identity::anonymous()),
-            Some(name) => check_user_name(name).map(|()| Identity::user(name)),
+        let said = credentials.username;
+        let answer = match (credentials.certificate, said) {
+            (Some(certified), said) => certified.user(said).map(|name| Admitted {
+                valid_until: Some(certified.ends),
+                ..Admitted::as_one(Identity::user(name))
+            }),
+            (None, None) => Ok(believed(Identity::anonymous())),
+            (None, Some(name)) => check_user_name(name).map(|()| believed(Identity::user(name))),
         };
-        let admitted = |identity| Admitted {
-            unproved: true,
-            ..Admitted::as_one(identity)
-        };
-        Box::pin(ready(answer.map(admitted)))
+        Box::pin(ready(answer))
+    }
+}
+
+fn believed(identity: Identity) -> Admitted {
+    Admitted {
+        unproved: true,
+        ..Admitted::as_one(identity)
     }
 }
 
@@ -40,6 +49,7 @@ mod tests {
                 client_id: "c",
                 address: None,
                 bearer: None,
+                certificate: None,
                 door: DoorMode::Inherit,
             })
             .await

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use tidings_config::Settings;
 
 use super::{FOUND_PROBLEMS, SettingsArgs, compose, links};
 
@@ -27,6 +28,7 @@ pub(super) fn run(args: &CheckConfig) -> anyhow::Result<ExitCode> {
         problems.extend(errors.lines());
     }
     problems.extend(compose::rules(&settings.topics).err());
+    problems.extend(tls_problem(&settings));
     problems.extend(links::problems(&settings));
     for problem in &problems {
         eprintln!("{problem}");
@@ -37,4 +39,18 @@ pub(super) fn run(args: &CheckConfig) -> anyhow::Result<ExitCode> {
     } else {
         Ok(ExitCode::from(FOUND_PROBLEMS))
     }
+}
+
+fn tls_problem(settings: &Settings) -> Option<String> {
+    let problem = match compose::tls_options(&settings.tls) {
+        Some(options) => options.check().err()?.to_string(),
+        None => {
+            let listener = settings.listeners.iter().find(|listener| listener.tls)?;
+            format!(
+                "{}: tls = true needs a certificate in [tls]",
+                listener.origin
+            )
+        }
+    };
+    Some(format!("[tls] {problem}"))
 }

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_broker::auth::{
-    AccountOptions, DoorMode, HookOptions, Limit, OpenMode, PasswordOptions, TokenOptions,
+    self, AccountOptions, DoorMode, HookOptions, Limit, OpenMode, PasswordOptions, TokenOptions,
 };
 use tidings_broker::listener::{Address, Kind};
 use tidings_broker::{
     Auth, BrokerOptions, OtherProofs, PeopleOptions, RoomOptions, SessionLimits, handshake, http,
-    listener, store,
+    listener, store, tls,
 };
 use tidings_config::{
-    AuthMode, Durability, ListenAddress, Listener, ListenerAuth, ListenerKind, MetricsAccess,
-    RoomMode, Settings, TopicRule, VisibleTo,
+    AuthMode, ClientAuth, ClientName, Durability, ListenAddress, Listener, ListenerAuth,
+    ListenerKind, MetricsAccess, MinVersion, RoomMode, Settings, TopicRule, VisibleTo,
 };
 use tidings_core::message::QoS;
 use tidings_core::people::{PresenceOptions, Visibility};
@@ -78,6 +78,7 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
         store: store_options(settings),
         shards: u16::try_from(server.shards).unwrap_or(u16::MAX),
         listeners: settings.listeners.iter().map(listener_options).collect(),
+        tls: tls_options(&settings.tls),
         handshake: handshake::Options {
             connect_timeout: Duration::from_secs(mqtt.connect_timeout_s),
             max_connect_bytes: mqtt.max_connect_bytes as usize,
@@ -211,6 +212,7 @@ fn listener_options(listener: &Listener) -> listener::Options {
         ipv6_only: listener.ipv6_only,
         socket_mode: listener.socket_mode.0,
         path: listener.path.clone(),
+        tls: listener.tls,
         max_connections: match listener.max_connections {
             0 => None,
             places => Some(places),
@@ -225,6 +227,37 @@ fn listener_options(listener: &Listener) -> listener::Options {
             .then(|| listener.trusted_proxies.0.clone()),
         ..listener::Options::new(kind, address)
     }
+}
+
+/// Certificates, if there are any.
+pub(super) fn tls_options(tls: &tidings_config::Tls) -> Option<tls::Options> {
+    let files = |files: &tidings_config::Certificate| tls::CertificateFiles {
+        cert: files.cert.clone(),
+        key: files.key.clone(),
+    };
+    tls.is_used().then(|| tls::Options {
+        certificates: tls.certificates.iter().map(files).collect(),
+        client_ca: tls.client_ca.clone(),
+        client_auth: match tls.client_auth {
+            ClientAuth::None => tls::ClientAuth::None,
+            ClientAuth::Optional => tls::ClientAuth::Optional,
+            ClientAuth::Required => tls::ClientAuth::Required,
+        },
+        crl_files: tls.crl_files.clone(),
+        client_name: match tls.client_name {
+            ClientName::None => auth::ClientName::None,
+            ClientName::SubjectCn => auth::ClientName::SubjectCn,
+            ClientName::SanDns => auth::ClientName::SanDns,
+            ClientName::SanEmail => auth::ClientName::SanEmail,
+            ClientName::SanUri => auth::ClientName::SanUri,
+        },
+        min_version: match tls.min_version {
+            MinVersion::Tls12 => tls::MinVersion::Tls12,
+            MinVersion::Tls13 => tls::MinVersion::Tls13,
+        },
+        reload: Duration::from_secs(tls.reload_s),
+        warn: Duration::from_secs(u64::from(tls.warn_days) * 24 * 60 * 60),
+    })
 }
 
 fn store_options(settings: &Settings) -> store::Options {

@@ -16,6 +16,8 @@ struct Ports {
     tcp: Vec<SocketAddr>,
     ws: Vec<SocketAddr>,
     auto: Vec<SocketAddr>,
+    mqtts: Vec<SocketAddr>,
+    wss: Vec<SocketAddr>,
     /// All listeners by name, Unix sockets as `unix:/path`.
     listeners: BTreeMap<String, String>,
 }
@@ -28,7 +30,12 @@ pub(super) fn write(path: &Path, broker: &Running) -> anyhow::Result<()> {
     let ports = Ports {
         tcp: broker.addresses(Kind::Tcp).collect(),
         ws: broker.addresses(Kind::WebSocket).collect(),
-        auto: broker.addresses(Kind::Auto).collect(),
+        auto: broker
+            .addresses(Kind::Auto)
+            .chain(broker.tls_addresses(Kind::Auto))
+            .collect(),
+        mqtts: broker.tls_addresses(Kind::Tcp).collect(),
+        wss: broker.tls_addresses(Kind::WebSocket).collect(),
         listeners: broker
             .listeners()
             .iter()

@@ -1,6 +1,6 @@
 //! Settings that are read again while the broker runs, on SIGHUP: all of them, or nothing.
 //!
-//! Topic rules are what can change. If the settings cannot be read, or another section differs
+//! Topic rules and [tls] are what can change; files that [tls] names are read again in any case. If the settings cannot be read, or another section differs
 //! from what the broker was started with, everything stays as it was, and the log says why.
 
 use tidings_broker::Running;
@@ -22,10 +22,20 @@ pub(super) fn reload(
     if !fixed.is_empty() {
         let fixed = fixed.join(", ");
         return Err(format!(
-            "only [[topics]] can change while the broker runs; restart it to change {fixed}"
+            "only [[topics]] and [tls] can change while the broker runs; restart it to change {fixed}"
         ));
     }
-    broker.replace_rules(compose::rules(&wanted.topics)?);
+    if running.tls.is_used() != wanted.tls.is_used() {
+        return Err("restart the broker to begin or end TLS".to_owned());
+    }
+    let rules = compose::rules(&wanted.topics)?;
+    // What can fail comes first.
+    if let Some(tls) = compose::tls_options(&wanted.tls) {
+        broker
+            .replace_tls(tls)
+            .map_err(|error| format!("[tls] {error}"))?;
+    }
+    broker.replace_rules(rules);
     Ok(wanted)
 }
 
@@ -43,6 +53,7 @@ fn fixed_sections_that_differ(running: &Settings, wanted: &Settings) -> Vec<&'st
         limits,
         journal,
         state,
+        tls: _,
         topics: _,
         bridges,
         log,

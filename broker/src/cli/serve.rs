@@ -37,7 +37,14 @@ pub(super) struct Serve {
     /// Listen for all of these on one address, told apart by the first byte; may be given again
     #[arg(long, value_name = "ADDR")]
     auto: Vec<ListenAddress>,
-    /// Once listening, write the addresses to this file, as {"tcp":[..],"ws":[..],"auto":[..]}
+    /// Listen for MQTT in TLS on this address, such as 127.0.0.1:8883; may be given again
+    #[arg(long, value_name = "ADDR")]
+    mqtts: Vec<ListenAddress>,
+    /// Listen for WebSocket and HTTP in TLS on this address; may be given again
+    #[arg(long, value_name = "ADDR")]
+    wss: Vec<ListenAddress>,
+    /// Once listening, write the addresses to this file, as
+    /// {"tcp":[..],"ws":[..],"auto":[..],"mqtts":[..],"wss":[..]}
     #[arg(long, value_name = "FILE")]
     ports_file: Option<PathBuf>,
 }
@@ -49,11 +56,13 @@ impl Serve {
             settings.server.data_dir.clone_from(data_dir);
         }
         let kinds = [
-            (ListenerKind::Tcp, &self.tcp),
-            (ListenerKind::Ws, &self.ws),
-            (ListenerKind::Auto, &self.auto),
+            (ListenerKind::Tcp, false, &self.tcp),
+            (ListenerKind::Ws, false, &self.ws),
+            (ListenerKind::Auto, false, &self.auto),
+            (ListenerKind::Tcp, true, &self.mqtts),
+            (ListenerKind::Ws, true, &self.wss),
         ];
-        if kinds.iter().any(|(_, addresses)| !addresses.is_empty()) {
+        if kinds.iter().any(|(_, _, addresses)| !addresses.is_empty()) {
             let path = settings
                 .listeners
                 .iter()
@@ -63,13 +72,14 @@ impl Serve {
                 |listener| listener.path.clone(),
             );
             settings.listeners.clear();
-            for (kind, addresses) in kinds {
+            for (kind, tls, addresses) in kinds {
                 settings
                     .listeners
                     .extend(addresses.iter().map(|address| Listener {
                         kind,
                         address: address.clone(),
                         path: path.clone(),
+                        tls,
                         ..Listener::default()
                     }));
             }
@@ -158,10 +168,11 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
 
 fn announce(broker: &Running, settings: &Settings) {
     for at in broker.listeners() {
-        info!(address = %at.address, kind = at.kind.word(), name = at.name, "listening");
+        info!(address = %at.address, kind = at.kind.word(), tls = at.tls, name = at.name, "listening");
         if let (Kind::WebSocket | Kind::Auto, Address::Network(address)) = (at.kind, &at.address) {
             if page_is_built() {
-                info!("web chat: http://{address}/");
+                let scheme = if at.tls { "https" } else { "http" };
+                info!("web chat: {scheme}://{address}/");
             } else {
                 info!("web chat: not built, `make web` builds it");
             }

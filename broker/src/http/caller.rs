@@ -56,11 +56,16 @@ impl FromRequestParts<Api> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let proof = Proof::of(&parts.headers)?;
-        refuse_foreign_pages(&parts.method, &parts.headers, &proof)?;
         let peer = parts.extensions.get::<Peer>();
+        let certificate = peer.and_then(|peer| peer.certificate.as_deref());
+        let proof = match Proof::of(&parts.headers)? {
+            Proof::Nothing if certificate.is_some() => Proof::Certificate,
+            proof => proof,
+        };
+        refuse_foreign_pages(&parts.method, &parts.headers, &proof)?;
         let (username, password, bearer) = match &proof {
             Proof::Nothing => return Err(Problem::unauthorized("sign in first")),
+            Proof::Certificate => (None, None, None),
             Proof::Bearer(token) | Proof::Cookie(token) => (None, None, Some(token.as_str())),
             Proof::Basic(user, secret) => (Some(user.as_str()), Some(secret.as_bytes()), None),
         };
@@ -70,6 +75,7 @@ impl FromRequestParts<Api> for Caller {
             client_id: "",
             address: peer.and_then(Peer::ip),
             bearer,
+            certificate,
             door: peer.map_or(DoorMode::Inherit, |peer| peer.door.mode),
         };
         let admitted = admit(api, credentials).await?;
@@ -87,7 +93,7 @@ impl FromRequestParts<Api> for Caller {
         }
         let token = match proof {
             Proof::Bearer(token) | Proof::Cookie(token) => Some(token),
-            Proof::Basic(..) | Proof::Nothing => None,
+            Proof::Basic(..) | Proof::Certificate | Proof::Nothing => None,
         };
         Ok(Self { admitted, token })
     }
@@ -112,6 +118,8 @@ pub(super) enum Proof {
     Bearer(String),
     Cookie(String),
     Basic(String, String),
+    /// Only the certificate of the connection.
+    Certificate,
 }
 
 impl Proof {
@@ -143,8 +151,8 @@ impl Proof {
     }
 }
 
-/// Browsers say which page a request comes from. With a cookie, which they send whoever asks, a request
-/// that changes something has to say so, or be marked as a program's.
+/// Browsers say which page a request comes from. With a cookie or a certificate, which they show whoever
+/// asks, a request that changes something has to say so, or be marked as a program's.
 pub(super) fn refuse_foreign_pages(
     method: &Method,
     headers: &HeaderMap,
@@ -159,8 +167,11 @@ pub(super) fn refuse_foreign_pages(
     if says_origin && !is_same_host(headers) {
         return refuse("pages of other hosts may not do this");
     }
-    if matches!(proof, Proof::Cookie(_)) && !says_origin && !headers.contains_key(MARK) {
-        return refuse("with a cookie this needs the header Origin, or X-Tidings: 1");
+    let is_by_itself = matches!(proof, Proof::Cookie(_) | Proof::Certificate);
+    if is_by_itself && !says_origin && !headers.contains_key(MARK) {
+        return refuse(
+            "with a cookie or a certificate this needs the header Origin, or X-Tidings: 1",
+        );
     }
     Ok(())
 }

@@ -49,7 +49,10 @@ async fn login(
         client_id: "",
         address: peer.as_ref().and_then(|peer| peer.0.ip()),
         bearer: None,
-        door: peer.map_or(DoorMode::Inherit, |peer| peer.0.door.mode),
+        certificate: peer.as_ref().and_then(|peer| peer.certificate.as_deref()),
+        door: peer
+            .as_ref()
+            .map_or(DoorMode::Inherit, |peer| peer.door.mode),
     };
     let admitted = admit(&api, credentials).await?;
     let (token, ends) = api
@@ -59,7 +62,7 @@ async fn login(
         .map_err(|_| Problem::unavailable("no token can be made"))?;
     let now = api.reception.clock.now().unix_ms;
     let seconds = ends.saturating_sub(now) / 1000;
-    let cookie = cookie(&headers, &token, seconds)?;
+    let cookie = cookie(is_secure(peer, &headers), &token, seconds)?;
     let mut response = reply::ok(&json!({
         "token": token,
         "user": &*admitted.identity.user,
@@ -71,6 +74,7 @@ async fn login(
 
 async fn logout(
     State(api): State<Api>,
+    peer: Option<axum::Extension<Peer>>,
     headers: HeaderMap,
     caller: Caller,
 ) -> Result<Response, Problem> {
@@ -87,7 +91,7 @@ async fn logout(
         }
     }
     let mut response = reply::done();
-    let gone = cookie(&headers, "", 0)?;
+    let gone = cookie(is_secure(peer, &headers), "", 0)?;
     response.headers_mut().insert(header::SET_COOKIE, gone);
     Ok(response)
 }
@@ -107,13 +111,16 @@ async fn me(caller: Caller) -> Response {
     }))
 }
 
-/// `Secure` where a proxy in front says that the browser speaks TLS; without it browsers would not
-/// take the cookie at all.
-fn cookie(headers: &HeaderMap, token: &str, seconds: u64) -> Result<HeaderValue, Problem> {
-    let is_tls = headers
-        .get("x-forwarded-proto")
-        .is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
-    let secure = if is_tls { "; Secure" } else { "" };
+/// Whether the browser speaks TLS, with us or, as that says, with a proxy in front.
+fn is_secure(peer: Option<axum::Extension<Peer>>, headers: &HeaderMap) -> bool {
+    let proto = headers.get("x-forwarded-proto");
+    peer.is_some_and(|peer| peer.is_tls)
+        || proto.is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
+/// `Secure` only where it is so: without TLS browsers would not take the cookie at all.
+fn cookie(is_secure: bool, token: &str, seconds: u64) -> Result<HeaderValue, Problem> {
+    let secure = if is_secure { "; Secure" } else { "" };
     let text =
         format!("{COOKIE}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
     HeaderValue::from_str(&text).map_err(|_| Problem::unavailable("no token can be made"))

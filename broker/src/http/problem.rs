@@ -150,7 +150,9 @@ impl From<Denied> for Problem {
             Denied::UserName(_) => Self::new(StatusCode::BAD_REQUEST, "bad_user", text),
             Denied::Credentials => Self::unauthorized(text),
             Denied::Outdated => Self::new(StatusCode::UNAUTHORIZED, "token_over", text),
-            Denied::NotAuthorized => Self::new(StatusCode::FORBIDDEN, "not_authorized", text),
+            Denied::NotAuthorized | Denied::Certificate(_) => {
+                Self::new(StatusCode::FORBIDDEN, "not_authorized", text)
+            }
             Denied::TooManyAttempts => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", text)
             }

@@ -1,5 +1,5 @@
-//! Tells from the first byte of a connection what it speaks, so that one port can serve MQTT and
-//! HTTP, and with it WebSocket.
+//! Tells from the first byte of a connection what it speaks, so that one port can serve MQTT, HTTP
+//! with WebSocket, and the same in TLS.
 //!
 //! A client that waits for the server to speak first, or speaks something else, is not served.
 
@@ -10,6 +10,8 @@ pub(crate) enum Speaks {
     Mqtt,
     /// A method in capital letters (RFC 9110 §9.1).
     Http,
+    /// The record type of a handshake (RFC 8446 §5.1).
+    Tls,
     /// Something else.
     Unknown,
 }
@@ -19,6 +21,7 @@ pub(crate) const fn speaks(first: u8) -> Speaks {
     match first {
         0x10 => Speaks::Mqtt,
         b'A'..=b'Z' => Speaks::Http,
+        0x16 => Speaks::Tls,
         _ => Speaks::Unknown,
     }
 }
@@ -33,8 +36,9 @@ mod tests {
         for method in ["GET", "HEAD", "POST", "OPTIONS"] {
             assert_eq!(speaks(method.as_bytes()[0]), Speaks::Http);
         }
-        // TLS, a PUBLISH, a space.
-        for first in [0x16, 0x30, 0x20, 0x00, 0xFF] {
+        assert_eq!(speaks(0x16), Speaks::Tls);
+        // A PUBLISH, a space.
+        for first in [0x30, 0x20, 0x00, 0xFF] {
             assert_eq!(speaks(first), Speaks::Unknown);
         }
     }

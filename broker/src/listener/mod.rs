@@ -30,9 +30,11 @@ use tracing::{debug, warn};
 
 use crate::admission::Place;
 use crate::auth::DoorMode;
+use crate::counters::Counters;
 use crate::handshake::{Origin, Reception};
 use crate::http::Api;
-use crate::transport::{Transport, Wire};
+use crate::tls::Front;
+use crate::transport::{Transport, Wire, close_gently};
 use detect::Speaks;
 use proxy::{ProxyError, Said};
 
@@ -108,6 +110,9 @@ pub struct Options {
     pub socket_mode: u32,
     /// Path of the WebSocket endpoint.
     pub path: String,
+    /// Nothing is spoken there but in TLS. Kind `auto` also takes TLS if this is false and there is
+    /// a certificate.
+    pub tls: bool,
     /// Connections at one time; `None`: as many as the broker takes.
     pub max_connections: Option<usize>,
     /// How clients prove who they are.
@@ -129,6 +134,7 @@ impl Options {
             ipv6_only: false,
             socket_mode: 0o660,
             path: "/mqtt".to_owned(),
+            tls: false,
             max_connections: None,
             mode: DoorMode::Inherit,
             proxies: None,
@@ -144,6 +150,8 @@ pub struct ListeningAt {
     pub name: String,
     /// What is spoken there.
     pub kind: Kind,
+    /// Nothing is spoken there but in TLS.
+    pub tls: bool,
     /// Where it really listens.
     pub address: Address,
 }
@@ -153,9 +161,15 @@ pub(crate) async fn accept_loop(
     bound: Bound,
     reception: Arc<Reception>,
     api: Api,
+    tls: Option<Arc<Front>>,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let door = Arc::new(Door::new(&bound.options));
+    let offer = Offer {
+        kind: bound.options.kind,
+        is_tls_only: bound.options.tls,
+        tls,
+    };
     let pages = http::Pages::new(&bound.options.path, reception.clone(), api);
     let acceptor = bound.into_acceptor()?;
     loop {
@@ -179,8 +193,9 @@ pub(crate) async fn accept_loop(
             continue;
         };
         let (reception, pages, door) = (reception.clone(), pages.clone(), door.clone());
+        let offer = offer.clone();
         tokio::spawn(async move {
-            receive(door, wire, source, place, &reception, pages).await;
+            receive(offer, door, wire, source, place, &reception, pages).await;
         });
     }
 }
@@ -196,6 +211,7 @@ fn is_of_one_peer(error: &io::Error) -> bool {
 }
 
 async fn receive(
+    offer: Offer,
     door: Arc<Door>,
     mut wire: Wire,
     source: Source,
@@ -204,7 +220,7 @@ async fn receive(
     pages: http::Pages,
 ) {
     let deadline = reception.deadline();
-    let peer = match introduce(door, &mut wire, source, deadline).await {
+    let mut peer = match introduce(door, &mut wire, source, deadline).await {
         Ok(peer) => peer,
         Err(refusal) => {
             reception.counters.refused.add(1);
@@ -212,26 +228,104 @@ async fn receive(
             return;
         }
     };
-    let speaks = match peer.door.kind {
-        Kind::Tcp => Speaks::Mqtt,
-        Kind::WebSocket => Speaks::Http,
-        Kind::Auto => match timeout_at(deadline, wire.first_byte()).await {
-            Ok(Ok(Some(first))) => detect::speaks(first),
-            _ => Speaks::Unknown,
-        },
+    let entering = offer.enter(wire, &mut peer, &reception.counters);
+    let entered = match timeout_at(deadline, entering).await {
+        Ok(entered) => entered,
+        Err(_) => Err(Turned::away("not a byte, or no TLS, in time")),
     };
-    match speaks {
-        Speaks::Mqtt => {
+    match entered {
+        Ok((wire, Speaks::Mqtt)) => {
             let origin = Origin::Network { peer };
             reception
                 .receive(Transport::Wire(wire), origin, deadline, Some(place))
                 .await;
         }
-        Speaks::Http => http::serve(wire, peer, deadline, place, pages).await,
-        Speaks::Unknown => {
+        Ok((wire, _)) => http::serve(wire, peer, deadline, place, pages).await,
+        Err(Turned { wire, why }) => {
             reception.counters.refused.add(1);
-            debug!(%peer, "speaks neither MQTT nor HTTP, or nothing");
+            debug!(%peer, why, "refused before its first packet");
+            if let Some(wire) = wire {
+                close_gently(Transport::Wire(wire)).await;
+            }
         }
+    }
+}
+
+/// What a listener has to offer.
+#[derive(Clone)]
+struct Offer {
+    kind: Kind,
+    is_tls_only: bool,
+    tls: Option<Arc<Front>>,
+}
+
+/// A peer that may not speak.
+struct Turned {
+    /// What it is to be told by.
+    wire: Option<Wire>,
+    why: String,
+}
+
+impl Offer {
+    /// From the first byte to where MQTT or HTTP begins, and which of them does.
+    async fn enter(
+        &self,
+        mut wire: Wire,
+        peer: &mut Peer,
+        counters: &Counters,
+    ) -> Result<(Wire, Speaks), Turned> {
+        let tls = match (&self.tls, self.kind) {
+            (Some(tls), _) if self.is_tls_only => Some(tls),
+            (Some(tls), Kind::Auto) => {
+                let speaks = first(&mut wire).await?;
+                (speaks == Speaks::Tls).then_some(tls)
+            }
+            _ => None,
+        };
+        if let Some(tls) = tls {
+            match tls.receive(wire).await {
+                Ok((secure, certificate)) => {
+                    counters.tls_agreed.add(1);
+                    wire = secure;
+                    peer.is_tls = true;
+                    peer.certificate = certificate;
+                }
+                Err((wire, error)) => {
+                    counters.tls_failed.add(1);
+                    return Err(Turned {
+                        why: format!("no TLS: {error}"),
+                        // Why is in an alert, which a socket that is dropped might not deliver.
+                        wire: Some(wire),
+                    });
+                }
+            }
+        }
+        let speaks = match self.kind {
+            Kind::Tcp => Speaks::Mqtt,
+            Kind::WebSocket => Speaks::Http,
+            Kind::Auto => first(&mut wire).await?,
+        };
+        match speaks {
+            Speaks::Mqtt | Speaks::Http => Ok((wire, speaks)),
+            Speaks::Tls | Speaks::Unknown => Err(Turned::away("speaks neither MQTT nor HTTP")),
+        }
+    }
+}
+
+impl Turned {
+    fn away(why: &str) -> Self {
+        Self {
+            wire: None,
+            why: why.to_owned(),
+        }
+    }
+}
+
+async fn first(wire: &mut Wire) -> Result<Speaks, Turned> {
+    match wire.first_byte().await {
+        Ok(Some(first)) => Ok(detect::speaks(first)),
+        Ok(None) => Err(Turned::away("the connection ended before its first byte")),
+        Err(error) => Err(Turned::away(&error.to_string())),
     }
 }
 
@@ -276,11 +370,15 @@ async fn introduce(
             door,
             source: Source::network(address),
             proxy: Some(source),
+            is_tls: false,
+            certificate: None,
         }),
         Ok(Some(Said::Nothing) | None) => Ok(Peer {
             door,
             source,
             proxy: None,
+            is_tls: false,
+            certificate: None,
         }),
         Err(why) => Err(Unintroduced { door, source, why }),
     }

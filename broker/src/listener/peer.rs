@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use tokio::sync::Semaphore;
 
 use super::{Kind, Options};
-use crate::auth::DoorMode;
+use crate::auth::{Certified, DoorMode};
 
 /// What those who came by one listener have in common.
 #[derive(Debug)]
@@ -123,6 +123,10 @@ pub(crate) struct Peer {
     pub source: Source,
     /// The proxy that said so.
     pub proxy: Option<Source>,
+    /// They speak TLS with us.
+    pub is_tls: bool,
+    /// What the certificate says that they showed, if it says who they are.
+    pub certificate: Option<Arc<Certified>>,
 }
 
 impl Peer {
@@ -198,6 +202,8 @@ mod tests {
             door: door.clone(),
             source: source(of),
             proxy: proxy.map(source),
+            is_tls: false,
+            certificate: None,
         };
         assert!(peer("127.0.0.1:1", None).is_here());
         assert!(peer("[::ffff:127.0.0.1]:1", None).is_here());

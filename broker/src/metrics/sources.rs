@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::shard::{Report, ShardThread};
 use crate::store;
+use crate::tls::Front;
 
 /// See the module.
 pub(crate) struct Sources {
@@ -21,6 +22,7 @@ pub(crate) struct Sources {
     pub counters: Arc<Counters>,
     pub store: store::Probe,
     pub surveyor: Surveyor,
+    pub tls: Option<Arc<Front>>,
 }
 
 /// What all threads told at one instant, and what was found in the store.
@@ -145,6 +147,21 @@ impl Sources {
                 "clients_refused",
                 "CONNECTs that were refused, and peers without one",
                 counters.refused.get(),
+            ),
+            counted(
+                "tls_handshakes",
+                "Connections on which TLS was agreed on",
+                counters.tls_agreed.get(),
+            ),
+            counted(
+                "tls_handshakes_failed",
+                "Connections on which it was not",
+                counters.tls_failed.get(),
+            ),
+            is(
+                "tls_certificate_seconds_left",
+                "Until the first of the listeners' certificates ends; 0 without TLS as well",
+                self.tls.as_ref().map_or(0, |tls| tls.seconds_left()),
             ),
             counted(
                 "sockets_turned_away",

@@ -305,8 +305,6 @@ impl Local {
         let origin = self
             .connection(conn)
             .map(|connection| connection.origin.clone());
-        let address = origin.as_ref().and_then(Origin::address);
-        let door = origin.map_or(DoorMode::Inherit, |origin| origin.door());
         let local = self.clone();
         self.spawn(async move {
             let admitted = match local.shared.auth.get() {
@@ -315,9 +313,10 @@ impl Local {
                         username: (!user.is_empty()).then_some(&*user),
                         password: Some(&proof.0),
                         client_id: &client_id,
-                        address,
+                        address: origin.as_ref().and_then(Origin::address),
                         bearer: None,
-                        door,
+                        certificate: origin.as_ref().and_then(Origin::certificate),
+                        door: origin.as_ref().map_or(DoorMode::Inherit, Origin::door),
                     };
                     let judged = auth.authenticate(credentials).await;
                     judged.ok().filter(|admitted| auth.is_welcome(admitted))

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rustix::net;
+use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -182,6 +183,35 @@ impl Wire {
                 Ok([(len > 0).then_some(one), (len > 1).then_some(two)])
             }
             Self::Tls(..) => Ok([self.first_byte().await?, None]),
+        }
+    }
+
+    /// The same connection with TLS over it; TLS in TLS is not made.
+    pub fn with_tls(self, session: Session) -> Self {
+        match self {
+            Self::Plain(socket) => Self::Tls(socket, Box::new(session)),
+            Self::Tls(socket, inner) => Self::Tls(socket, inner),
+        }
+    }
+
+    /// Shakes hands, where there is TLS.
+    ///
+    /// # Errors
+    /// What the socket or TLS says; the peer was told as far as it took it.
+    pub async fn shake_hands(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Tls(socket, session) => {
+                std::future::poll_fn(|cx| session.poll_handshake(socket, cx)).await
+            }
+        }
+    }
+
+    /// What was agreed on, where there is TLS.
+    pub fn agreed(&self) -> Option<&ServerConnection> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(_, session) => Some(session.agreed()),
         }
     }
 

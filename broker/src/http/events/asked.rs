@@ -87,6 +87,7 @@ async fn admitted(api: &Api, parts: &mut Parts, token: Option<&str>) -> Result<A
                 client_id: "",
                 address: peer.and_then(Peer::ip),
                 bearer: Some(token),
+                certificate: peer.and_then(|peer| peer.certificate.as_deref()),
                 door: peer.map_or(DoorMode::Inherit, |peer| peer.door.mode),
             };
             admit(api, credentials).await
