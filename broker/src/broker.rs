@@ -16,6 +16,7 @@ use tidings_core::rules::Rules;
 use tidings_core::shard::Input;
 use tokio::io::DuplexStream;
 use tokio::sync::{oneshot, watch};
+use tokio::time::sleep;
 use tracing::{error, info};
 
 use crate::admission::Admission;
@@ -26,6 +27,7 @@ use crate::auth::{
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::handshake::{Origin, Reception};
+use crate::heartbeat::{Heartbeat, Pulse};
 use crate::history::{self, History};
 use crate::http;
 use crate::listener::{self, Address, Bound, Kind, ListeningAt};
@@ -310,6 +312,10 @@ impl Broker {
             pace: Mutex::new(service::pace::Pace::new(options.http.requests_per_minute)),
             journal: shared.journal.clone(),
         });
+        let heartbeat = options.heartbeat.map(|options| Heartbeat {
+            options,
+            listening: Pulse::default(),
+        });
         let (stop, stopped) = watch::channel(false);
         let listening = Listening {
             bound,
@@ -320,6 +326,9 @@ impl Broker {
             tokens,
             api,
             tls: tls.clone(),
+            heartbeat: heartbeat
+                .as_ref()
+                .map(|heartbeat| (heartbeat.options.every / 2, heartbeat.listening.clone())),
             stop: stopped,
         };
         let (runtime, listening) = listening.start()?;
@@ -390,6 +399,7 @@ impl Broker {
             mailboxes,
             threads,
             store: Some(store),
+            heartbeat,
             stop_listening: stop,
             listening: Some(listening),
             happened,
@@ -467,6 +477,7 @@ struct Listening {
     tokens: Option<Arc<Tokens>>,
     api: http::Api,
     tls: Option<Arc<Front>>,
+    heartbeat: Option<(Duration, Pulse)>,
     stop: watch::Receiver<bool>,
 }
 
@@ -502,6 +513,14 @@ impl Listening {
         }
         if let Some(tls) = self.tls {
             tokio::spawn(tls.keep_fresh());
+        }
+        if let Some((every, pulse)) = self.heartbeat {
+            tokio::spawn(async move {
+                loop {
+                    pulse.beat();
+                    sleep(every).await;
+                }
+            });
         }
         let mut stop = self.stop;
         // An error means that nobody can stop it any more, which is a stop too.

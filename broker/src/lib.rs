@@ -12,6 +12,7 @@ mod clock;
 pub mod control;
 mod counters;
 pub mod handshake;
+pub mod heartbeat;
 pub mod history;
 pub mod http;
 pub mod listener;
@@ -31,6 +32,7 @@ pub mod tls;
 mod transport;
 
 pub use broker::{Broker, Running, StartError};
+pub use heartbeat::Vitals;
 pub use options::{Auth, BrokerOptions, OtherProofs, SessionLimits};
 pub use people::Options as PeopleOptions;
 pub use readiness::State as Readiness;

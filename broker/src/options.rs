@@ -14,6 +14,7 @@ use crate::auth::{
     AccountOptions, Authenticate, HookOptions, OpenMode, PasswordOptions, TokenOptions,
 };
 use crate::handshake;
+use crate::heartbeat;
 use crate::http;
 use crate::listener::{self, Kind};
 use crate::people;
@@ -122,6 +123,8 @@ pub struct BrokerOptions {
     pub system_interval: Option<Duration>,
     /// How long a stop may take.
     pub shutdown_deadline: Duration,
+    /// Who is told at intervals whether the broker's threads turn.
+    pub heartbeat: Option<heartbeat::Options>,
 }
 
 impl BrokerOptions {
@@ -157,6 +160,7 @@ impl BrokerOptions {
             people: people::Options::default(),
             system_interval: Some(Duration::from_secs(10)),
             shutdown_deadline: Duration::from_secs(10),
+            heartbeat: None,
         }
     }
 

@@ -10,6 +10,7 @@ use tidings_core::shard::Input;
 use tokio::sync::watch;
 use tracing::{error, info};
 
+use crate::heartbeat::Heartbeat;
 use crate::readiness::{Readiness, State};
 use crate::shard::{Ended, Mailboxes, ShardThread};
 use crate::store;
@@ -52,6 +53,7 @@ pub(crate) struct Supervisor {
     pub mailboxes: Mailboxes,
     pub threads: Vec<Arc<ShardThread>>,
     pub store: Option<store::RunningStore>,
+    pub heartbeat: Option<Heartbeat>,
     pub stop_listening: watch::Sender<bool>,
     pub listening: Option<thread::JoinHandle<()>>,
     pub happened: mpsc::Receiver<Happened>,
@@ -61,7 +63,7 @@ impl Supervisor {
     /// Until the broker has stopped.
     pub fn run(mut self) -> Result<(), StopError> {
         loop {
-            match self.happened.recv() {
+            match self.next() {
                 Ok(Happened::StoreFailed(cause)) => self.store_failed(cause),
                 Ok(Happened::ShardEnded(shard, ended)) => {
                     return Err(self.shard_failed(shard, ended));
@@ -72,11 +74,30 @@ impl Supervisor {
         }
     }
 
+    /// What happens next; meanwhile whoever wants to know is told how the broker does.
+    fn next(&self) -> Result<Happened, mpsc::RecvError> {
+        let Some(heartbeat) = &self.heartbeat else {
+            return self.happened.recv();
+        };
+        loop {
+            match self.happened.recv_timeout(heartbeat.options.every) {
+                Ok(happened) => return Ok(happened),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    heartbeat.tell(&self.readiness, &self.threads);
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(mpsc::RecvError),
+            }
+        }
+    }
+
     fn store_failed(&self, cause: Arc<str>) {
         error!(%cause, "the store failed: nothing is acknowledged any more, a restart recovers");
         self.readiness.set(State::StoreFailed(cause.clone()));
         self.mailboxes
             .broadcast(|| Input::JournalPoisoned(cause.clone()));
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.tell(&self.readiness, &self.threads);
+        }
     }
 
     fn shard_failed(&mut self, shard: ShardId, ended: Ended) -> StopError {

@@ -129,6 +129,7 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
             seconds => Some(Duration::from_secs(seconds)),
         },
         shutdown_deadline: Duration::from_secs(server.shutdown_deadline_s),
+        heartbeat: None,
     })
 }
 

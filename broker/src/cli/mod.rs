@@ -3,12 +3,14 @@
 mod accounts;
 mod ask;
 mod check_config;
+mod completions;
 mod compose;
 mod dump;
 mod fsck;
 mod init;
 mod links;
 mod logging;
+mod man;
 mod mqtt_client;
 mod ports_file;
 mod publish;
@@ -16,6 +18,7 @@ mod reload;
 mod secret;
 mod serve;
 mod subscribe;
+mod systemd;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,6 +69,10 @@ enum Command {
     Fsck(fsck::Fsck),
     /// Print what is in the journal, one JSON object per line
     Dump(dump::Dump),
+    /// Print what completes this program's commands in a shell
+    Completions(completions::Completions),
+    /// Print the manual page, or write those of all commands
+    Man(man::Man),
 }
 
 /// Where settings come from.
@@ -113,6 +120,8 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Sub(args)) => subscribe::run(&args),
         Some(Command::Fsck(args)) => fsck::run(&args),
         Some(Command::Dump(args)) => dump::run(&args),
+        Some(Command::Completions(args)) => completions::run(&args),
+        Some(Command::Man(args)) => man::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("tidings: {error:#}");

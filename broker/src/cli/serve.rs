@@ -9,16 +9,21 @@ use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidings_broker::control;
 use tidings_broker::listener::{Address, Kind, page_is_built};
-use tidings_broker::{Broker, Running};
+use tidings_broker::{Broker, Running, heartbeat};
 use tidings_config::{AuthMode, ListenAddress, Listener, ListenerKind, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::reload::reload;
+use super::systemd::notify::Notifier;
+use super::systemd::sockets::{HandedOver, Places};
 use super::{SettingsArgs, compose, links, logging, ports_file};
 
 /// Over the deadline of a stop, before the process ends anyway: the disk may not answer.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// What the service manager shows.
+const SERVING: &str = "serving";
 
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Serve {
@@ -50,7 +55,9 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    fn settings(&self) -> anyhow::Result<Settings> {
+    /// The settings with what flags and sockets that were handed over make of them, and those sockets
+    /// by the place of their listener.
+    fn settings(&self, handed_over: &HandedOver) -> anyhow::Result<(Settings, Places)> {
         let mut settings = self.settings.load()?;
         if let Some(data_dir) = &self.data_dir {
             settings.server.data_dir.clone_from(data_dir);
@@ -85,20 +92,33 @@ impl Serve {
             }
         }
         settings.name_listeners();
+        let places = handed_over.place(&mut settings.listeners)?;
         settings.check_exposure()?;
-        Ok(settings)
+        Ok((settings, places))
     }
 }
 
 pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
-    let mut settings = args.settings()?;
-    let options = compose::broker_options(&settings).map_err(anyhow::Error::msg)?;
+    let handed_over = HandedOver::take()?;
+    let (mut settings, places) = args.settings(&handed_over)?;
+    let mut options = compose::broker_options(&settings).map_err(anyhow::Error::msg)?;
+    for (listener, socket) in options.listeners.iter_mut().zip(places) {
+        listener.handed_over = socket;
+    }
     let wrong = links::problems(&settings);
     if !wrong.is_empty() {
         return Err(anyhow::Error::msg(wrong.join("\n")));
     }
     logging::start(&settings.log)?;
     raise_file_limit(options.max_connections);
+    let manager = Notifier::from_environment();
+    options.heartbeat = manager.interval().map(|every| heartbeat::Options {
+        every,
+        tell: {
+            let manager = manager.clone();
+            Arc::new(move |vitals| manager.vitals(&vitals))
+        },
+    });
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -123,20 +143,30 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
         if let Some(path) = &args.ports_file {
             ports_file::write(path, &broker)?;
         }
+        manager.ready(SERVING);
         let ended = loop {
             tokio::select! {
                 ended = broker.wait() => break Some(ended),
                 _ = interrupted.recv() => break None,
                 _ = terminated.recv() => break None,
-                _ = hung_up.recv() => match reload(&broker, &settings, args.settings()) {
-                    Ok(reloaded) => {
-                        settings = reloaded;
-                        info!("settings were read again");
+                _ = hung_up.recv() => {
+                    manager.reloading();
+                    let wanted = args.settings(&handed_over).map(|(settings, _)| settings);
+                    match reload(&broker, &settings, wanted) {
+                        Ok(reloaded) => {
+                            settings = reloaded;
+                            info!("settings were read again");
+                            manager.ready(SERVING);
+                        }
+                        Err(problem) => {
+                            error!(%problem, "settings stay as they were");
+                            manager.ready("serving; the new settings are wrong, see the log");
+                        }
                     }
-                    Err(problem) => error!(%problem, "settings stay as they were"),
-                },
+                }
             }
         };
+        manager.stopping();
         let ended = match ended {
             Some(ended) => ended,
             None => {

@@ -508,6 +508,7 @@ impl Local {
             position: shard.position(),
             latencies: self.stopwatch.latencies(),
             connections: *self.at_doors.borrow(),
+            at: Some(std::time::Instant::now()),
         };
     }
 }

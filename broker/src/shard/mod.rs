@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidings_core::journal::{Append, Journal};
 use tidings_core::message::Offset;
@@ -72,6 +72,8 @@ pub(crate) struct Report {
     pub latencies: Box<Latencies>,
     /// Connections now, in the order of [`Via::ALL`](crate::metrics::Via::ALL).
     pub connections: [u64; Via::ALL.len()],
+    /// When it told this; none before it begins.
+    pub at: Option<Instant>,
 }
 
 /// A shard thread that runs.
