@@ -5,12 +5,14 @@
 //! ends; what it logged is shown if the test fails; the data directory lives as long as the value,
 //! across restarts.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,9 @@ pub struct TidingsOptions {
     config: Option<PathBuf>,
     data_dir: Option<PathBuf>,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    listeners_of_settings: bool,
+    handed_over: Vec<(String, Arc<OwnedFd>)>,
 }
 
 impl TidingsOptions {
@@ -62,6 +67,28 @@ impl TidingsOptions {
     #[must_use]
     pub fn argument(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// A variable of its environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: impl ToString) -> Self {
+        self.environment.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Listens where the settings say, not on ports that are given as flags.
+    #[must_use]
+    pub fn listeners_of_settings(mut self) -> Self {
+        self.listeners_of_settings = true;
+        self
+    }
+
+    /// Hands over a socket that listens, under a name, as a service manager does; at most two.
+    #[must_use]
+    pub fn hand_over(mut self, name: &str, socket: impl Into<OwnedFd>) -> Self {
+        let socket = Arc::new(socket.into());
+        self.handed_over.push((name.to_owned(), socket));
         self
     }
 
@@ -124,6 +151,8 @@ struct Ports {
     ws: Vec<SocketAddr>,
     #[serde(default)]
     auto: Vec<SocketAddr>,
+    #[serde(default)]
+    listeners: BTreeMap<String, String>,
 }
 
 /// A running, or stopped, broker.
@@ -176,14 +205,15 @@ impl TidingsProcess {
                 .open(self.log_file())
                 .expect("a file in a temporary directory")
         };
-        let mut command = Command::new(binary::tidings());
+        let mut command = self.program();
         command.arg("serve");
         if let Some(config) = &self.options.config {
             command.arg("--config").arg(config);
         }
         command.arg("--data-dir").arg(&self.data_dir);
         for kind in ["--tcp", "--ws", "--auto"] {
-            if !self.options.arguments.iter().any(|given| given == kind) {
+            let is_given = self.options.arguments.iter().any(|given| given == kind);
+            if !is_given && !self.options.listeners_of_settings {
                 command.args([kind, "127.0.0.1:0"]);
             }
         }
@@ -197,13 +227,45 @@ impl TidingsProcess {
             // Tests must not depend on what is set where they run.
             .env_remove("RUST_LOG")
             .env("RUST_BACKTRACE", "1")
-            .stdin(Stdio::null())
-            .stdout(log())
+            .envs(self.options.environment.iter().cloned())
             .stderr(log());
+        let mut sockets = self.options.handed_over.iter().map(|(_, socket)| socket);
+        let mut next = || {
+            sockets
+                .next()
+                .map(|socket| socket.try_clone().expect("a socket"))
+        };
+        command.stdin(next().map_or_else(Stdio::null, Stdio::from));
+        command.stdout(next().map_or_else(|| log().into(), Stdio::from));
         let child = command.spawn();
         let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
         self.guard = Some(end_with_this_process(child.id()));
         self.child = Some(child);
+    }
+
+    /// The program, or a shell that becomes it once sockets have the numbers that they are to have: ours
+    /// come as its standard input and output.
+    fn program(&self) -> Command {
+        let names: Vec<_> = self
+            .options
+            .handed_over
+            .iter()
+            .map(|(name, _)| &**name)
+            .collect();
+        if names.is_empty() {
+            return Command::new(binary::tidings());
+        }
+        let mut command = Command::new("sh");
+        let script = match names.len() {
+            1 => "exec 3<&0 0</dev/null; LISTEN_PID=$$ exec \"$0\" \"$@\"",
+            2 => "exec 3<&0 4<&1 0</dev/null 1>&2; LISTEN_PID=$$ exec \"$0\" \"$@\"",
+            more => panic!("{more} sockets cannot be handed over here"),
+        };
+        command.args(["-c", script]).arg(binary::tidings());
+        command
+            .env("LISTEN_FDS", names.len().to_string())
+            .env("LISTEN_FDNAMES", names.join(":"));
+        command
     }
 
     /// Waits until it listens on all its ports.
@@ -264,6 +326,14 @@ impl TidingsProcess {
     #[track_caller]
     pub fn endpoints(&self) -> [Endpoint; 2] {
         [self.tcp(), self.ws()]
+    }
+
+    /// Where the listener of a name listens: address and port, or `unix:/path`.
+    #[track_caller]
+    pub fn listener(&self, name: &str) -> &str {
+        let listeners = &self.ports().listeners;
+        let found = listeners.get(name);
+        found.unwrap_or_else(|| panic!("no listener {name} in {listeners:?}"))
     }
 
     #[track_caller]
