@@ -310,6 +310,7 @@ impl Broker {
             hands: http::Hands::default(),
             requests: http::Requests::default(),
             pace: Mutex::new(service::pace::Pace::new(options.http.requests_per_minute)),
+            streams: Arc::default(),
             journal: shared.journal.clone(),
         });
         let heartbeat = options.heartbeat.map(|options| Heartbeat {

@@ -37,6 +37,14 @@ pub const LINK_PREFIX: &str = "$link/";
 /// What Client Identifiers of sessions that come over HTTP begin with.
 pub const HTTP_PREFIX: &str = "$http/";
 
+/// Whether it is the session of requests over HTTP, `$http/{user}/{number}`: it does something for its user,
+/// who need not be there. Streams and polls are `$http/{unique}`, and somebody who reads them is there.
+pub fn is_hand(client_id: &str) -> bool {
+    client_id
+        .strip_prefix(HTTP_PREFIX)
+        .is_some_and(|rest| rest.contains('/'))
+}
+
 /// Bytes between the two ends of an in-memory connection, in each direction: what sockets have.
 const PIPE_BYTES: usize = 64 * 1024;
 

@@ -20,6 +20,8 @@ pub struct Http {
     pub heartbeat_s: u32,
     /// Seconds that a poll may wait.
     pub max_poll_s: u32,
+    /// Streams and waiting polls of one user.
+    pub max_streams_per_user: u32,
 }
 
 /// Who is given `/metrics`.
@@ -44,6 +46,7 @@ impl Default for Http {
             requests_per_minute: 6000,
             heartbeat_s: 15,
             max_poll_s: 60,
+            max_streams_per_user: 50,
         }
     }
 }
@@ -79,6 +82,12 @@ impl Section for Http {
             u64::from(self.max_poll_s),
             1..=300,
             "whoever is in between takes longer silence for the end",
+        );
+        checks.range(
+            "max_streams_per_user",
+            u64::from(self.max_streams_per_user),
+            1..=100_000,
+            "0 would let nobody read",
         );
     }
 }

@@ -26,6 +26,8 @@ pub struct Jwt {
     pub user_claim: String,
     /// The claim that has roles.
     pub roles_claim: String,
+    /// The claim that has rooms, which a token lets its user into; empty: none is looked at.
+    pub rooms_claim: String,
     /// Seconds by which the clocks may differ.
     pub leeway_s: u64,
 }
@@ -41,6 +43,7 @@ impl Default for Jwt {
             audience: String::new(),
             user_claim: "sub".to_owned(),
             roles_claim: "roles".to_owned(),
+            rooms_claim: String::new(),
             leeway_s: 30,
         }
     }

@@ -156,6 +156,8 @@ pub struct Identity {
     pub kind: IdentityKind,
     /// Names of roles that it has; `None`: none.
     pub roles: Option<Arc<Vec<Arc<str>>>>,
+    /// Rooms that what it proved itself with lets it into, member or not; `None`: none.
+    pub rooms: Option<Arc<Vec<Arc<str>>>>,
 }
 
 /// What kind of client asks.
@@ -176,6 +178,7 @@ impl Identity {
             user: Arc::from(""),
             kind: IdentityKind::Anonymous,
             roles: None,
+            rooms: None,
         }
     }
 
@@ -188,6 +191,7 @@ impl Identity {
             user: Arc::from(name),
             kind: IdentityKind::User,
             roles: None,
+            rooms: None,
         }
     }
 
@@ -197,6 +201,7 @@ impl Identity {
             user: Arc::from(""),
             kind: IdentityKind::Broker,
             roles: None,
+            rooms: None,
         }
     }
 
@@ -205,6 +210,19 @@ impl Identity {
     pub fn with_roles(mut self, roles: Vec<Arc<str>>) -> Self {
         self.roles = (!roles.is_empty()).then(|| Arc::new(roles));
         self
+    }
+
+    /// The same, let into these rooms.
+    #[must_use]
+    pub fn with_rooms(mut self, rooms: Vec<Arc<str>>) -> Self {
+        self.rooms = (!rooms.is_empty()).then(|| Arc::new(rooms));
+        self
+    }
+
+    /// Whether what it proved itself with names the room.
+    pub fn is_let_into(&self, room: &str) -> bool {
+        let rooms = self.rooms.iter().flat_map(|rooms| rooms.iter());
+        rooms.into_iter().any(|named| **named == *room)
     }
 
     /// Whether it has the role.
@@ -222,6 +240,12 @@ pub trait Membership {
     /// `writer(room)`: the user may write in the room now.
     fn may_write(&self, user: &str, room: &str) -> bool {
         self.is_member(user, room)
+    }
+
+    /// `member(room)` and `writer(room)` of who is no member, and whom a token lets into the room: whether
+    /// the room admits them, and to write.
+    fn admits(&self, _user: &str, _room: &str, _to_write: bool) -> bool {
+        false
     }
 
     /// `roster(room)`: the user sees who else is in the room.

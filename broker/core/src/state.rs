@@ -55,6 +55,8 @@ pub struct SubscriptionRecord {
     pub subscription_id: Option<u32>,
     /// Entries before it are not delivered: a new filter on an old session receives no history.
     pub since: Offset,
+    /// Its messages are told with the position after them (`$replay/after/...`).
+    pub cursor: bool,
 }
 
 /// A Will Message that waits for its connection to end (§3.1.2.5).

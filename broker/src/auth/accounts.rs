@@ -78,7 +78,8 @@ impl Accounts {
         let user = certified.user(credentials.username)?;
         if credentials.password.is_none() && credentials.bearer.is_none() {
             // Who signed the certificate can take it back; changes of an account do not.
-            return self.judge_bearer(user, Vec::new(), certified.ends, |_| false);
+            let nothing_else = (Vec::new(), Vec::new());
+            return self.judge_bearer(user, nothing_else, certified.ends, |_| false);
         }
         let admitted = self
             .judge_proof(Credentials {
@@ -148,6 +149,7 @@ impl Accounts {
         }
         Ok(Admitted {
             has_account: true,
+            account_roles: account.roles.clone(),
             ..Admitted::as_one(Identity::user(user).with_roles(account.roles))
         })
     }
@@ -163,7 +165,8 @@ impl Accounts {
         }
         let ends = claims.ends_s.saturating_mul(1000);
         let is_older = |valid_from| claims.issued_s < valid_from / 1000;
-        match self.judge_bearer(&claims.user, claims.roles, ends, is_older) {
+        let lets = (claims.roles, claims.rooms);
+        match self.judge_bearer(&claims.user, lets, ends, is_older) {
             Err(Denied::Outdated) => Err(Denied::Credentials),
             judged => judged,
         }
@@ -182,8 +185,8 @@ impl Accounts {
             return Err(Denied::NotAuthorized);
         }
         let is_older = |valid_from| login.issued < valid_from;
-        let roles = login.roles.clone();
-        let admitted = self.judge_bearer(&login.user, roles, login.ends, is_older)?;
+        let lets = (login.roles.clone(), login.rooms.clone());
+        let admitted = self.judge_bearer(&login.user, lets, login.ends, is_older)?;
         Ok(Admitted {
             login: Some(login.id.clone()),
             ..admitted
@@ -193,7 +196,7 @@ impl Accounts {
     fn judge_bearer(
         &self,
         user: &str,
-        mut roles: Vec<Arc<str>>,
+        (mut roles, rooms): (Vec<Arc<str>>, Vec<Arc<str>>),
         ends: UnixMillis,
         is_older_than: impl Fn(UnixMillis) -> bool,
     ) -> Result<Admitted, Denied> {
@@ -209,11 +212,15 @@ impl Accounts {
                 return Err(Denied::NotAuthorized);
             }
         }
-        roles.extend(account.iter().flat_map(|account| account.roles.clone()));
+        let has_account = account.is_some();
+        let account_roles = account.map(|account| account.roles).unwrap_or_default();
+        roles.extend(account_roles.iter().cloned());
+        let identity = Identity::user(user).with_roles(roles).with_rooms(rooms);
         Ok(Admitted {
             valid_until: Some(ends),
-            has_account: account.is_some(),
-            ..Admitted::as_one(Identity::user(user).with_roles(roles))
+            has_account,
+            account_roles,
+            ..Admitted::as_one(identity)
         })
     }
 
@@ -239,7 +246,9 @@ impl Authenticate for Accounts {
             return true;
         }
         match self.book.find(&admitted.identity.user) {
-            Some(account) => self.book.is_enabled(&account),
+            Some(account) => {
+                self.book.is_enabled(&account) && account.roles == admitted.account_roles
+            }
             None => !admitted.has_account && !self.book.is_gone(&admitted.identity.user),
         }
     }

@@ -266,7 +266,8 @@ impl AccountBook {
         Ok(())
     }
 
-    /// Gives a person exactly these roles. They count from the next time they sign in.
+    /// Gives a person exactly these roles. Roles are rights, so what is connected ends, and comes again with
+    /// the new ones; sessions wait meanwhile.
     ///
     /// # Errors
     /// There is no such person; a role cannot be one.
@@ -274,9 +275,18 @@ impl AccountBook {
         let user: Arc<str> = user.into();
         let roles = checked_roles(roles)?;
         let _alone = self.one_at_a_time.lock().await;
-        self.person(&user)?;
-        self.store(vec![(user, AccountChange::RolesSet(roles))])
-            .await
+        if self.person(&user)?.roles == roles {
+            return Ok(());
+        }
+        self.store(vec![(user.clone(), AccountChange::RolesSet(roles))])
+            .await?;
+        let goodbye = Goodbye {
+            reason: ReasonCode::AdministrativeAction,
+            text: "the roles were changed, connect again",
+            forget: false,
+        };
+        self.send_away(vec![user], goodbye).await;
+        Ok(())
     }
 
     /// Lets a person sign in again.

@@ -36,6 +36,9 @@ const MIN_SECRET_BYTES: usize = 32;
 /// Roles that are taken from one token.
 const MAX_ROLES: usize = 64;
 
+/// Rooms that are taken from one token.
+const MAX_ROOMS: usize = 256;
+
 /// Whose tokens count, and what is read from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -55,6 +58,8 @@ pub struct Options {
     pub user_claim: String,
     /// The claim that has roles.
     pub roles_claim: String,
+    /// The claim that has rooms, which the token lets its user into; empty: none is looked at.
+    pub rooms_claim: String,
     /// How far the clocks may differ.
     pub leeway: Duration,
 }
@@ -93,6 +98,7 @@ pub enum KeyError {
 pub(super) struct Claims {
     pub user: String,
     pub roles: Vec<Arc<str>>,
+    pub rooms: Vec<Arc<str>>,
     /// `exp` with the leeway, seconds since 1970.
     pub ends_s: u64,
     /// `iat`, seconds since 1970; 0 if it does not say.
@@ -219,7 +225,8 @@ impl Tokens {
         let seconds = |name| claims.get(name).and_then(Value::as_f64).map(|s| s as u64);
         Some(Claims {
             user: claims.get(&options.user_claim)?.as_str()?.to_owned(),
-            roles: roles(claims.get(&options.roles_claim)),
+            roles: words(claims.get(&options.roles_claim), MAX_ROLES),
+            rooms: words(claims.get(&options.rooms_claim), MAX_ROOMS),
             ends_s: seconds("exp")?.saturating_add(options.leeway.as_secs()),
             issued_s: seconds("iat").unwrap_or(0),
         })
@@ -232,13 +239,13 @@ pub(super) fn looks_like_token(text: &[u8]) -> bool {
 }
 
 /// A list of words, or one text with words in it.
-fn roles(claim: Option<&Value>) -> Vec<Arc<str>> {
+fn words(claim: Option<&Value>, maximum: usize) -> Vec<Arc<str>> {
     let words: Vec<&str> = match claim {
         Some(Value::Array(words)) => words.iter().filter_map(Value::as_str).collect(),
         Some(Value::String(text)) => text.split_whitespace().collect(),
         _ => Vec::new(),
     };
-    words.into_iter().take(MAX_ROLES).map(Arc::from).collect()
+    words.into_iter().take(maximum).map(Arc::from).collect()
 }
 
 fn current(keys: &RwLock<Arc<Vec<Key>>>) -> Arc<Vec<Key>> {
@@ -391,6 +398,7 @@ mod tests {
             audience: None,
             user_claim: "sub".to_owned(),
             roles_claim: "roles".to_owned(),
+            rooms_claim: "rooms".to_owned(),
             leeway: Duration::ZERO,
         }
     }

@@ -38,8 +38,8 @@ const GIVEN_BACK: &str = "logged-out";
 
 const KEY_BYTES: usize = 32;
 
-/// Bytes of a token: a name, and the roles of somebody without an account.
-const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// Bytes of a token: a name, and the roles and rooms that another token had.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// Tokens given back that are remembered: some megabytes. With more, whoever's would end first has to
 /// wait for that.
@@ -61,6 +61,8 @@ struct Claims {
     /// It was given to somebody who proved nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unproved: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rooms: Vec<String>,
 }
 
 /// What a token says.
@@ -76,6 +78,8 @@ pub struct Login {
     pub roles: Vec<Arc<str>>,
     /// It was given to somebody who proved nothing.
     pub unproved: bool,
+    /// Rooms that it lets its user into.
+    pub rooms: Vec<Arc<str>>,
     /// When it was given.
     pub issued: UnixMillis,
     /// When it ends.
@@ -159,6 +163,7 @@ impl Logins {
         let proved = admitted.valid_until.map_or(u64::MAX, |end| end / 1000);
         let exp = now.saturating_add(u64::from(hours) * 3600).min(proved);
         let roles = admitted.identity.roles.iter().flat_map(|roles| &***roles);
+        let rooms = admitted.identity.rooms.iter().flat_map(|rooms| &***rooms);
         let claims = Claims {
             iss: ISSUER.to_owned(),
             sub: admitted.identity.user.to_string(),
@@ -172,6 +177,7 @@ impl Logins {
                 true => Vec::new(),
                 false => roles.map(ToString::to_string).collect(),
             },
+            rooms: rooms.map(ToString::to_string).collect(),
         };
         let token = encode(&Header::new(self.algorithm), &claims, &self.sign);
         Ok((token.map_err(io::Error::other)?, exp.saturating_mul(1000)))
@@ -192,6 +198,7 @@ impl Logins {
             has_account: claims.account,
             roles: claims.roles.into_iter().map(Arc::from).collect(),
             unproved: claims.unproved,
+            rooms: claims.rooms.into_iter().map(Arc::from).collect(),
             issued: claims.at,
             ends: claims.exp.saturating_mul(1000),
         })

@@ -105,6 +105,8 @@ pub struct Admitted {
     pub login: Option<Arc<str>>,
     /// It was believed without proof: what it is given counts where that is enough.
     pub unproved: bool,
+    /// The roles that the account had: with others, the client has to come again.
+    pub account_roles: Vec<Arc<str>>,
 }
 
 impl Admitted {
@@ -116,6 +118,7 @@ impl Admitted {
             has_account: false,
             login: None,
             unproved: false,
+            account_roles: Vec::new(),
         }
     }
 }

@@ -2,13 +2,18 @@
 //!
 //! Invariants: never more than [`Options::at_once`] hashes are computed, which bounds the memory they
 //! take; a password is checked against something even if there is no account, so that the answer
-//! takes as long. Passwords are never logged, and never compared but by their hash.
+//! takes as long. Passwords are never logged, and never compared but by their hash. That a password fits
+//! a hash is remembered, so that who shows it with each request costs one hash and not one each; what is
+//! remembered is a keyed hash of both, whose key lives as long as the process. Another password has another
+//! hash, so nothing has to be forgotten; whether somebody may come in is judged elsewhere, each time.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
+use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 /// Bytes of a password: beyond it lies no security, only work for the hash.
@@ -16,6 +21,10 @@ pub const MAX_BYTES: usize = 1024;
 
 /// Bytes of the shortest password that is set: guessing seven characters is a matter of hours.
 pub const MIN_BYTES: usize = 8;
+
+/// Passwords that are remembered to be right, some 2 MB; with more, those that were not shown for longest
+/// are forgotten.
+const MAX_REMEMBERED: usize = 16_384;
 
 /// What one hash costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +71,49 @@ pub struct Passwords {
     places: Arc<Semaphore>,
     /// What is checked for users that do not exist.
     nobody: Arc<str>,
+    right: Mutex<Right>,
+}
+
+/// Passwords that were found right, by keyed hash, in two generations: what is shown again moves to the
+/// younger one, and when that is full, the older one goes.
+struct Right {
+    key: [u8; 32],
+    young: HashSet<[u8; 32]>,
+    old: HashSet<[u8; 32]>,
+}
+
+impl Right {
+    fn name(&self, hash: &str, password: &[u8]) -> [u8; 32] {
+        let mut digest = Sha256::new_with_prefix(self.key);
+        digest.update((hash.len() as u64).to_be_bytes());
+        digest.update(hash);
+        digest.update(password);
+        digest.finalize().into()
+    }
+
+    fn has(&mut self, hash: &str, password: &[u8]) -> bool {
+        let name = self.name(hash, password);
+        self.young.contains(&name) || self.old.remove(&name) && self.insert(name)
+    }
+
+    fn add(&mut self, hash: &str, password: &[u8]) {
+        let name = self.name(hash, password);
+        self.insert(name);
+    }
+
+    fn insert(&mut self, name: [u8; 32]) -> bool {
+        if self.young.len() >= MAX_REMEMBERED / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(name)
+    }
 }
 
 impl Passwords {
     /// With these costs for new hashes; each hash is checked with its own.
     ///
     /// # Errors
-    /// If argon2 does not work with these costs.
+    /// If argon2 does not work with these costs, or the system has no random numbers.
     pub fn new(options: Options) -> Result<Self, PasswordError> {
         let params = Params::new(options.memory_kib, options.passes, 1, None)
             .map_err(|_| PasswordError::Hash("these costs are not possible"))?;
@@ -81,10 +126,17 @@ impl Passwords {
             "A".repeat(22),
             "A".repeat(43)
         );
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(|_| PasswordError::Hash("no random numbers"))?;
         Ok(Self {
             argon2,
             places: Arc::new(Semaphore::new(options.at_once.max(1))),
             nobody: nobody.into(),
+            right: Mutex::new(Right {
+                key,
+                young: HashSet::new(),
+                old: HashSet::new(),
+            }),
         })
     }
 
@@ -111,13 +163,25 @@ impl Passwords {
         let exists = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.nobody.clone());
         let fits = password.len() <= MAX_BYTES;
-        let password = if fits { password.to_vec() } else { Vec::new() };
+        if exists && fits && self.right().has(&hash, password) {
+            return true;
+        }
+        let shown = if fits { password.to_vec() } else { Vec::new() };
         let argon2 = self.argon2.clone();
+        let compared = hash.clone();
         let is_right = self.run(move || {
-            PasswordHash::new(&hash)
-                .is_ok_and(|hash| argon2.verify_password(&password, &hash).is_ok())
+            PasswordHash::new(&compared)
+                .is_ok_and(|hash| argon2.verify_password(&shown, &hash).is_ok())
         });
-        is_right.await.unwrap_or(false) && exists && fits
+        let is_right = is_right.await.unwrap_or(false) && exists && fits;
+        if is_right {
+            self.right().add(&hash, password);
+        }
+        is_right
+    }
+
+    fn right(&self) -> std::sync::MutexGuard<'_, Right> {
+        self.right.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs on a thread for work, when there is a place.
@@ -169,6 +233,34 @@ mod tests {
         assert!(!passwords.verify(Some("no hash".into()), b"").await);
         let other = passwords.hash("correct horse".to_owned()).await.unwrap();
         assert_ne!(hash, other, "each has a salt of its own");
+    }
+
+    #[tokio::test]
+    async fn a_right_password_costs_one_hash_and_a_wrong_one_each_time() {
+        let passwords = cheap();
+        let hash = passwords.hash("correct horse".to_owned()).await.unwrap();
+        assert!(passwords.verify(Some(hash.clone()), b"correct horse").await);
+        let other = passwords.hash("correct horse".to_owned()).await.unwrap();
+        // No hash can be computed any more.
+        passwords.places.close();
+        assert!(passwords.verify(Some(hash.clone()), b"correct horse").await);
+        assert!(!passwords.verify(Some(hash), b"correct horsf").await);
+        assert!(!passwords.verify(Some(other), b"correct horse").await);
+        assert!(!passwords.verify(None, b"correct horse").await);
+    }
+
+    #[test]
+    fn no_more_passwords_are_remembered_than_there_is_place_for() {
+        let passwords = cheap();
+        let mut right = passwords.right();
+        for number in 0..2 * MAX_REMEMBERED {
+            right.add("hash", number.to_string().as_bytes());
+            // One that comes again and again stays.
+            right.add("hash", b"daily");
+            assert!(right.has("hash", b"daily"));
+        }
+        assert!(right.young.len() + right.old.len() <= MAX_REMEMBERED);
+        assert!(!right.has("hash", b"0"));
     }
 
     #[tokio::test]

@@ -96,6 +96,7 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
             },
             heartbeat_s: settings.http.heartbeat_s,
             max_poll_s: settings.http.max_poll_s,
+            max_streams_per_user: settings.http.max_streams_per_user,
         },
         session: SessionLimits {
             output_bytes: limits.output_bytes_per_connection,
@@ -185,6 +186,7 @@ fn token_options(jwt: &tidings_config::Jwt) -> Option<TokenOptions> {
         audience: text(&jwt.audience),
         user_claim: jwt.user_claim.clone(),
         roles_claim: jwt.roles_claim.clone(),
+        rooms_claim: jwt.rooms_claim.clone(),
         leeway: Duration::from_secs(jwt.leeway_s),
     })
 }

@@ -18,6 +18,7 @@ use serde_json::Value;
 use tidings_bridge::gateway::{Event, Message, Options, Outgoing, Receipt, Session, SessionError};
 use tidings_core::codec::{ReasonCode, RetainHandling};
 use tidings_core::message::{MessageProperties, QoS};
+use tidings_core::rules::Identity;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -46,8 +47,8 @@ enum Task {
     Ask(String, Bytes, oneshot::Sender<Result<Value, Problem>>),
 }
 
-/// Who one is, as far as a session depends on it: name, roles, and the login that it ends with.
-type Key = (Arc<str>, Option<Arc<Vec<Arc<str>>>>, Option<Arc<str>>);
+/// Who one is, as far as a session depends on it, and the login that it ends with.
+type Key = (Identity, Option<Arc<str>>);
 
 /// The hands that are open.
 #[derive(Default)]
@@ -118,7 +119,7 @@ impl Api {
     async fn hand_over(&self, caller: &Caller, mut task: Task) -> Result<(), Problem> {
         let identity = caller.identity();
         let login = caller.admitted.login.clone();
-        let key = (identity.user.clone(), identity.roles.clone(), login);
+        let key = (identity.clone(), login);
         for _ in 0..2 {
             let hand = {
                 let mut open = self
@@ -190,13 +191,13 @@ impl Api {
             via: Via::Http,
         });
         let options = Options {
-            client_id: format!("{HTTP_PREFIX}{}/{number}", key.0),
+            client_id: format!("{HTTP_PREFIX}{}/{number}", key.0.user),
             receive_maximum: RECEIVE_MAXIMUM,
         };
         Ok(Hand {
             session: Session::open(stream, &options).await?,
-            user: key.0.clone(),
-            reply: format!("user/{}/reply/http-{number}", key.0),
+            user: key.0.user.clone(),
+            reply: format!("user/{}/reply/http-{number}", key.0.user),
             is_subscribed: false,
             asked: 0,
             publishing: HashMap::new(),

@@ -34,15 +34,23 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             )
             .answers(304, "What If-None-Match names has not changed", "")
     };
+    let single = |endpoint: Endpoint| {
+        endpoint
+            .answers(200, "The message, and what became of it", "Message")
+            .answers(304, "What If-None-Match names has not changed", "")
+    };
     vec![
         paged(get(
             "/v1/rooms/{room}/messages",
             in_room,
             "Messages of a room; the newest, unless asked otherwise",
         )),
-        get("/v1/rooms/{room}/messages/{seq}", one, "One message")
-            .answers(200, "The message, and what became of it", "Message")
-            .answers(304, "What If-None-Match names has not changed", ""),
+        single(get("/v1/rooms/{room}/messages/{seq}", one, "One message")),
+        single(get(
+            "/v1/dm/{user}/messages/{seq}",
+            one_with_user,
+            "One direct message",
+        )),
         paged(get(
             "/v1/dm/{user}/messages",
             with_user,
@@ -115,19 +123,32 @@ async fn one(
     At((name, number)): At<(String, String)>,
 ) -> Result<Response, Problem> {
     let number = seq(&number)?;
-    let message = message(&api, &caller, room(&name)?, number).await?;
+    let place = Place::Room(room(&name)?.into());
+    let message = message(&api, &caller, place, number).await?;
     Ok(tagged(&headers, &message))
 }
 
-/// One message of a room, as the caller may see it.
+async fn one_with_user(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: HeaderMap,
+    At((name, number)): At<(String, String)>,
+) -> Result<Response, Problem> {
+    let number = seq(&number)?;
+    let place = Place::With(user(&name)?.into());
+    let message = message(&api, &caller, place, number).await?;
+    Ok(tagged(&headers, &message))
+}
+
+/// One message of a room or between two, as the caller may see it.
 pub(super) async fn message(
     api: &Api,
     caller: &Caller,
-    name: &str,
+    place: Place,
     number: u64,
 ) -> Result<Value, Problem> {
     let query = history::Query {
-        place: Place::Room(name.into()),
+        place,
         which: Which::After(Seq(number - 1)),
         limit: 1,
     };

@@ -1,6 +1,6 @@
 //! Messages of rooms and between two: `/v1/rooms/{room}/messages`, `/v1/dm/{user}/messages`. Each is a publish in
 //! the caller's session, so that topic rules, slow mode and the journal are those of MQTT; the answer comes when
-//! it is stored.
+//! it is stored. What changes a message is in `changes`.
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request, State};
@@ -15,8 +15,8 @@ use tidings_core::message::MessageProperties;
 use tidings_core::messages::{CID, MAX_CID_BYTES, MAX_MENTIONS, MENTION};
 
 use super::body::{content_type, is_json, parse, read};
-use super::place::{At, room, seq, user};
-use super::{Api, Caller, Endpoint, Json, Problem, delete, history, patch, post, put, reply};
+use super::place::{At, room, user};
+use super::{Api, Caller, Endpoint, Problem, post, put, reply};
 
 /// Bytes of a cid, a name, a content type and a reaction: each is stored with its message.
 const MAX_WORD: usize = MAX_CID_BYTES;
@@ -47,31 +47,6 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "Send a message once, however often this is asked",
         ))
         .answers(200, "It is stored, now or before", "Receipt"),
-        patch(
-            "/v1/rooms/{room}/messages/{seq}",
-            edit,
-            "Give your message new words",
-        )
-        .takes("NewText")
-        .answers(200, "The change is stored", "Receipt"),
-        delete(
-            "/v1/rooms/{room}/messages/{seq}",
-            recall,
-            "Withdraw a message",
-        )
-        .answers(200, "The change is stored", "Receipt"),
-        put(
-            "/v1/rooms/{room}/messages/{seq}/reactions/{emoji}",
-            react,
-            "React to a message; one reaction for each user",
-        )
-        .answers(200, "The change is stored", "Receipt"),
-        delete(
-            "/v1/rooms/{room}/messages/{seq}/reactions/{emoji}",
-            unreact,
-            "Take your reaction back",
-        )
-        .answers(200, "The change is stored", "Receipt"),
         sends(post(
             "/v1/dm/{user}/messages",
             say_to,
@@ -180,6 +155,14 @@ impl New {
         self.checked()
     }
 
+    fn topic(&self, base: String) -> Result<String, Problem> {
+        match self.reply_to {
+            Some(0) => Err(Problem::bad_request("reply_to is 1 or more")),
+            Some(seq) => Ok(format!("{base}/reply/{seq}")),
+            None => Ok(base),
+        }
+    }
+
     fn on(self, topic: String) -> Outgoing {
         let pair = |name: &str, value: String| (Arc::from(name), Arc::from(value));
         let mentions = self.mentions.into_iter().map(|user| pair(MENTION, user));
@@ -199,7 +182,7 @@ impl New {
 }
 
 /// What is to be stored with a message, as a UTF-8 Encoded String of MQTT.
-fn check_word(word: &str) -> Result<(), Problem> {
+pub(super) fn check_word(word: &str) -> Result<(), Problem> {
     if word.is_empty() || word.len() > MAX_WORD || word.chars().any(char::is_control) {
         let text = format!(
             "cid, mention, reaction and content type have 1 to {MAX_WORD} bytes, and no control characters"
@@ -231,11 +214,7 @@ async fn say_once(
 
 async fn send(api: &Api, caller: &Caller, name: &str, new: New) -> Result<Receipt, Problem> {
     let base = format!("chat/{}/{}", room(name)?, caller.user());
-    let topic = match new.reply_to {
-        Some(0) => return Err(Problem::bad_request("reply_to is 1 or more")),
-        Some(seq) => format!("{base}/reply/{seq}"),
-        None => base,
-    };
+    let topic = new.topic(base)?;
     api.publish(caller, new.on(topic)).await
 }
 
@@ -260,82 +239,11 @@ async fn say_to_once(
 }
 
 async fn send_to(api: &Api, caller: &Caller, to: &str, new: New) -> Result<Receipt, Problem> {
-    if new.reply_to.is_some() {
-        return Err(Problem::bad_request("direct messages have no replies"));
-    }
-    let topic = format!("dm/{}/{}", user(to)?, caller.user());
+    let topic = new.topic(format!("dm/{}/{}", user(to)?, caller.user()))?;
     api.publish(caller, new.on(topic)).await
 }
 
-async fn edit(
-    State(api): State<Api>,
-    caller: Caller,
-    At((name, number)): At<(String, String)>,
-    Json(new): Json<NewText>,
-) -> Result<Response, Problem> {
-    change(&api, &caller, (&name, &number), "edit", new.text).await
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewText {
-    text: String,
-}
-
-async fn recall(
-    State(api): State<Api>,
-    caller: Caller,
-    At((name, number)): At<(String, String)>,
-) -> Result<Response, Problem> {
-    change(&api, &caller, (&name, &number), "recall", String::new()).await
-}
-
-async fn react(
-    State(api): State<Api>,
-    caller: Caller,
-    At((name, number, emoji)): At<(String, String, String)>,
-) -> Result<Response, Problem> {
-    check_word(&emoji)?;
-    change(&api, &caller, (&name, &number), "react", emoji).await
-}
-
-async fn unreact(
-    State(api): State<Api>,
-    caller: Caller,
-    At((name, number, emoji)): At<(String, String, String)>,
-) -> Result<Response, Problem> {
-    check_word(&emoji)?;
-    // One has one reaction, and takes back the one that is meant or none.
-    let message = history::message(&api, &caller, room(&name)?, seq(&number)?).await?;
-    let users = message["reactions"][&emoji].as_array();
-    if !users.is_some_and(|users| users.iter().any(|user| user == caller.user())) {
-        return Err(Problem::not_found("you did not react so"));
-    }
-    change(&api, &caller, (&name, &number), "react", String::new()).await
-}
-
-/// A change of a message is a message of the same stream.
-async fn change(
-    api: &Api,
-    caller: &Caller,
-    (name, number): (&str, &str),
-    word: &str,
-    payload: String,
-) -> Result<Response, Problem> {
-    let (name, number) = (room(name)?, seq(number)?);
-    let outgoing = Outgoing {
-        topic: format!("chat/{name}/{}/{word}/{number}", caller.user()),
-        payload: payload.into(),
-        retain: false,
-        properties: MessageProperties {
-            payload_is_utf8: Some(true),
-            ..MessageProperties::default()
-        },
-    };
-    let receipt = api.publish(caller, outgoing).await?;
-    Ok(reply::ok(&told(&receipt)))
-}
-
-fn told(receipt: &Receipt) -> Value {
+/// What the sender of a stored message is told.
+pub(super) fn told(receipt: &Receipt) -> Value {
     json!({ "seq": receipt.seq, "id": receipt.id, "ts": receipt.ts })
 }

@@ -10,6 +10,7 @@
 
 mod body;
 mod caller;
+mod changes;
 mod devices;
 mod docs;
 mod endpoint;
@@ -55,6 +56,7 @@ use crate::rulebook::Rulebook;
 pub(crate) use body::Json;
 pub(crate) use caller::Caller;
 pub(crate) use endpoint::{Endpoint, delete, get, patch, post, put};
+pub(crate) use events::Streams;
 pub(crate) use hand::Hands;
 pub(crate) use line::{Line, Streaming};
 pub(crate) use metrics::Requests;
@@ -78,6 +80,8 @@ pub struct Options {
     pub heartbeat_s: u32,
     /// Seconds that a poll may wait.
     pub max_poll_s: u32,
+    /// Streams and waiting polls of one user.
+    pub max_streams_per_user: u32,
 }
 
 /// Who is given the metrics.
@@ -101,6 +105,7 @@ impl Default for Options {
             requests_per_minute: 6000,
             heartbeat_s: 15,
             max_poll_s: 60,
+            max_streams_per_user: 50,
         }
     }
 }
@@ -126,6 +131,7 @@ pub(crate) struct Parts {
     pub requests: Requests,
     /// How often each user asks.
     pub pace: Mutex<Pace>,
+    pub streams: Arc<Streams>,
     pub journal: Arc<dyn Journal>,
 }
 
@@ -156,6 +162,7 @@ fn endpoints() -> Vec<Endpoint> {
         members::endpoints(),
         history::endpoints(),
         messages::endpoints(),
+        changes::endpoints(),
         read::endpoints(),
         presence::endpoints(),
         sessions::endpoints(),

@@ -1,5 +1,7 @@
-//! What is read and what is not: `/v1/rooms/{room}/read` and `/v1/unread`. A marker is the retained message `read/{room}/{user}`, which only
-//! grows; it is published in the caller's session, and told to whom the topic rules let read it.
+//! What is read, what is not, and who is writing: `/v1/rooms/{room}/read` and `typing`, `/v1/dm/{user}/read` and
+//! `delivered`, `/v1/unread`. A marker is a retained message, `read/{room}/{user}` or `dm/{to}/{from}/read`, which
+//! only grows; it is published in the caller's session, and told to whom the topic rules let read it. So is typing,
+//! which is nowhere kept.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -9,8 +11,8 @@ use tidings_bridge::gateway::Outgoing;
 use tidings_core::message::{MessageProperties, Offset};
 use tidings_core::rooms::RoomError;
 
-use super::place::{At, Query, room};
-use super::{Api, Caller, Endpoint, Json, Problem, get, put, reply};
+use super::place::{At, Query, room, user};
+use super::{Api, Caller, Endpoint, Json, Problem, get, post, put, reply};
 use crate::people::UnreadQuery;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -27,6 +29,33 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "You have read up to this message",
         )
         .takes("ReadMark")
+        .answers_nothing(),
+        get(
+            "/v1/dm/{user}/read",
+            direct,
+            "How far you and the other have read and got what you wrote to each other",
+        )
+        .answers(200, "Markers of both", "DirectReadState"),
+        put(
+            "/v1/dm/{user}/read",
+            mark_direct,
+            "You have read direct messages up to this one",
+        )
+        .takes("ReadMark")
+        .answers_nothing(),
+        put(
+            "/v1/dm/{user}/delivered",
+            mark_delivered,
+            "You have got direct messages up to this one",
+        )
+        .takes("ReadMark")
+        .answers_nothing(),
+        post(
+            "/v1/rooms/{room}/typing",
+            typing,
+            "You are typing; others are told for some seconds",
+        )
+        .takes("Typing")
         .answers_nothing(),
         get("/v1/unread", unread, "What you have not read, counted now")
             .query("room", "string", "Only this room")
@@ -84,15 +113,7 @@ async fn mine(
     if !rules.may_receive(&topic, who, &*api.members).is_allowed() {
         return Err(RoomError::NoSuchRoom.into());
     }
-    let mut seq = 0;
-    let marker = format!("read/{name}/{}", caller.user());
-    let mut take = |retained: &tidings_core::state::Retained| {
-        let payload = &retained.published.message.payload;
-        let text = std::str::from_utf8(payload).unwrap_or_default();
-        seq = text.parse::<u64>().unwrap_or(0);
-    };
-    api.state
-        .for_each_retained(&marker, Offset(u64::MAX), &mut take);
+    let seq = marker(&api, &format!("read/{name}/{}", caller.user()));
     let head = api.state.stream_head(&rules.stream_of(&topic)).0;
     Ok(reply::ok(
         &json!({ "room": name, "seq": seq, "head": head }),
@@ -111,15 +132,104 @@ async fn mark(
     At(name): At<String>,
     Json(read): Json<ReadMark>,
 ) -> Result<Response, Problem> {
+    let topic = format!("read/{}/{}", room(&name)?, caller.user());
+    tell(&api, &caller, topic, read.seq.to_string(), true).await
+}
+
+/// The number that is retained on a topic; 0 if there is none.
+fn marker(api: &Api, topic: &str) -> u64 {
+    let mut seq = 0;
+    let mut take = |retained: &tidings_core::state::Retained| {
+        let payload = &retained.published.message.payload;
+        let text = std::str::from_utf8(payload).unwrap_or_default();
+        seq = text.parse::<u64>().unwrap_or(0);
+    };
+    api.state
+        .for_each_retained(topic, Offset(u64::MAX), &mut take);
+    seq
+}
+
+async fn direct(
+    State(api): State<Api>,
+    caller: Caller,
+    At(with): At<String>,
+) -> Result<Response, Problem> {
+    let (with, own) = (user(&with)?, caller.user());
+    let rules = api.rules.current();
+    let (mine, theirs) = (format!("dm/{with}/{own}"), format!("dm/{own}/{with}"));
+    let mut numbers = json!({ "user": with });
+    for (base, key) in [(&mine, ""), (&theirs, "their_")] {
+        for word in ["read", "delivered"] {
+            let topic = format!("{base}/{word}");
+            let may = rules.may_receive(&topic, caller.identity(), &*api.members);
+            let seq = may.is_allowed().then(|| marker(&api, &topic));
+            numbers[format!("{key}{word}")] = seq.unwrap_or(0).into();
+        }
+    }
+    numbers["head"] = api.state.stream_head(&rules.stream_of(&mine)).0.into();
+    Ok(reply::ok(&numbers))
+}
+
+async fn mark_direct(
+    State(api): State<Api>,
+    caller: Caller,
+    At(with): At<String>,
+    Json(read): Json<ReadMark>,
+) -> Result<Response, Problem> {
+    let topic = format!("dm/{}/{}/read", user(&with)?, caller.user());
+    tell(&api, &caller, topic, read.seq.to_string(), true).await
+}
+
+async fn mark_delivered(
+    State(api): State<Api>,
+    caller: Caller,
+    At(with): At<String>,
+    Json(read): Json<ReadMark>,
+) -> Result<Response, Problem> {
+    let topic = format!("dm/{}/{}/delivered", user(&with)?, caller.user());
+    tell(&api, &caller, topic, read.seq.to_string(), true).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Typing {
+    #[serde(default = "yes")]
+    typing: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+async fn typing(
+    State(api): State<Api>,
+    caller: Caller,
+    At(name): At<String>,
+    Json(typing): Json<Typing>,
+) -> Result<Response, Problem> {
+    let topic = format!("typing/{}/{}", room(&name)?, caller.user());
+    // An empty message says that it is over.
+    let text = if typing.typing { "1" } else { "" };
+    tell(&api, &caller, topic, text.to_owned(), false).await
+}
+
+/// Publishes a short text as the caller.
+async fn tell(
+    api: &Api,
+    caller: &Caller,
+    topic: String,
+    text: String,
+    retain: bool,
+) -> Result<Response, Problem> {
     let outgoing = Outgoing {
-        topic: format!("read/{}/{}", room(&name)?, caller.user()),
-        payload: read.seq.to_string().into(),
-        retain: true,
+        topic,
+        payload: text.into(),
+        retain,
         properties: MessageProperties {
             payload_is_utf8: Some(true),
             ..MessageProperties::default()
         },
     };
-    api.publish(&caller, outgoing).await?;
+    api.publish(caller, outgoing).await?;
     Ok(reply::done())
 }

@@ -26,7 +26,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         patch(
             "/v1/rooms/{room}",
             change,
-            "Change title, slow mode, archive; in this order, up to the first that is refused",
+            "Change title, slow mode, archive: all that is named, or nothing",
         )
         .takes("RoomChange")
         .answers(200, "The room", "Room"),
@@ -120,9 +120,11 @@ async fn show(
     Ok(reply::ok(&described(&api, &caller, room(&name)?)?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct RoomChange {
+    #[serde(skip_deserializing)]
+    room: String,
     title: Option<String>,
     slow_s: Option<u32>,
     archived: Option<bool>,
@@ -135,28 +137,11 @@ async fn change(
     Json(change): Json<RoomChange>,
 ) -> Result<Response, Problem> {
     let name = room(&name)?;
-    if let Some(title) = change.title {
-        ask(
-            &api,
-            &caller,
-            "rename",
-            json!({ "room": name, "title": title }),
-        )
-        .await?;
-    }
-    if let Some(seconds) = change.slow_s {
-        ask(
-            &api,
-            &caller,
-            "slow",
-            json!({ "room": name, "seconds": seconds }),
-        )
-        .await?;
-    }
-    if let Some(archived) = change.archived {
-        let method = if archived { "archive" } else { "unarchive" };
-        ask(&api, &caller, method, json!({ "room": name })).await?;
-    }
+    let change = RoomChange {
+        room: name.to_owned(),
+        ..change
+    };
+    ask(&api, &caller, "change", json!(change)).await?;
     Ok(reply::ok(&described(&api, &caller, name)?))
 }
 

@@ -28,6 +28,7 @@ use tidings_core::state::State;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
+use crate::handshake::is_hand;
 
 pub(crate) use rights::Rights;
 pub(crate) use service::{Start, run};
@@ -113,7 +114,7 @@ impl People {
         match event {
             Event::Connected {
                 client_id, user, ..
-            } if self.options.presence && !user.is_empty() => {
+            } if self.options.presence && !user.is_empty() && !is_hand(client_id) => {
                 // Asked before the lock, and once for each time that somebody comes.
                 let known = self.presence().knows(user);
                 if !known && self.is_device(user) {

@@ -30,6 +30,10 @@ impl Membership for Rights {
         self.rooms.may_write(user, room)
     }
 
+    fn admits(&self, user: &str, room: &str, to_write: bool) -> bool {
+        self.rooms.admits(user, room, to_write)
+    }
+
     fn sees_members(&self, user: &str, room: &str) -> bool {
         self.rooms.sees_members(user, room)
     }

@@ -14,13 +14,16 @@ mod request;
 mod service;
 mod topics;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use tidings_core::account::AccountChange;
 use tidings_core::journal::{Batch, Record};
 use tidings_core::message::{Message, Offset, UnixMillis};
 use tidings_core::rooms::{AccessChange, Change, Limits, RoomView, Turns};
 use tidings_core::rules::Membership;
 use tidings_core::state::State;
+use tokio::sync::Notify;
 use tracing::warn;
 
 pub(crate) use request::MAX_LISTED;
@@ -55,6 +58,10 @@ impl Default for Options {
 pub(crate) struct Rooms {
     view: RwLock<RoomView>,
     turns: Mutex<Turns>,
+    /// People whose accounts are gone, and who are to be taken out of their rooms.
+    gone: Mutex<VecDeque<Arc<str>>>,
+    /// There are more of them.
+    left: Notify,
 }
 
 impl Rooms {
@@ -66,9 +73,49 @@ impl Rooms {
                 view.apply(&change);
             }
         });
+        let mut gone = VecDeque::new();
+        state.for_each_account(&mut |user, account| {
+            if account.deleted && view.joined_count(user) > 0 {
+                gone.push_back(user.clone());
+            }
+        });
         Self {
             view: RwLock::new(view),
             turns: Mutex::default(),
+            gone: Mutex::new(gone),
+            left: Notify::new(),
+        }
+    }
+
+    /// Somebody whose account is gone, until [`Rooms::took_out`] says that they are in no room.
+    pub fn next_gone(&self) -> Option<Arc<str>> {
+        self.gone().front().cloned()
+    }
+
+    /// The one that [`Rooms::next_gone`] gave is in no room any more.
+    pub fn took_out(&self) {
+        self.gone().pop_front();
+    }
+
+    /// Waits until somebody's account is gone.
+    pub async fn somebody_left(&self) {
+        self.left.notified().await;
+    }
+
+    fn gone(&self) -> MutexGuard<'_, VecDeque<Arc<str>>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An account is gone; or a device has the name of one that was there before.
+    fn note_account(&self, user: &Arc<str>, change: &AccountChange) {
+        let is_gone = match change {
+            AccountChange::Deleted => true,
+            AccountChange::Created(record) => record.owner.is_some(),
+            _ => false,
+        };
+        if is_gone && self.view().joined_count(user) > 0 {
+            self.gone().push_back(user.clone());
+            self.left.notify_one();
         }
     }
 
@@ -86,6 +133,9 @@ impl Rooms {
     pub fn committed(&self, batch: &Batch) -> Option<Arc<[AccessChange]>> {
         let mut changes = Vec::new();
         for (_, entry) in &batch.entries {
+            if let Record::Account { user, change } = &entry.record {
+                self.note_account(user, change);
+            }
             if let Record::Published(published) = &entry.record
                 && let Some(change) = record(&published.message)
             {
@@ -134,6 +184,10 @@ impl Membership for Rooms {
 
     fn may_write(&self, user: &str, room: &str) -> bool {
         self.view().may_write(user, room)
+    }
+
+    fn admits(&self, user: &str, room: &str, to_write: bool) -> bool {
+        self.view().admits(user, room, to_write)
     }
 
     fn sees_members(&self, user: &str, room: &str) -> bool {

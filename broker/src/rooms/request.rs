@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tidings_core::rooms::{Act, Command, Kind, Role, RoomError, RoomView, Summary};
+use tidings_core::rooms::{Act, Command, Kind, Role, RoomEdit, RoomError, RoomView, Summary};
 
 use crate::auth::check_user_name;
 use crate::service::request;
@@ -23,6 +23,8 @@ struct Fields {
     with: Option<String>,
     role: Option<String>,
     seconds: Option<u32>,
+    slow_s: Option<u32>,
+    archived: Option<bool>,
     public: bool,
     after: Option<String>,
     limit: Option<usize>,
@@ -102,6 +104,11 @@ impl Fields {
             "unarchive" => Act::Archive(false),
             "delete" => Act::Delete,
             "slow" => Act::Slow(self.seconds.ok_or(RoomError::BadRequest)?),
+            "change" => Act::Change(RoomEdit {
+                title: self.title.as_deref().map(Arc::from),
+                slow_s: self.slow_s,
+                archived: self.archived,
+            }),
             _ => return Err(RoomError::UnknownMethod),
         })
     }

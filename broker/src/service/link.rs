@@ -58,6 +58,9 @@ pub(crate) struct Link {
     received: Vec<u8>,
     to_send: Vec<u8>,
     last_packet_id: u16,
+    /// Publishes that are not acknowledged, and how many the broker takes.
+    open: usize,
+    send_maximum: usize,
 }
 
 impl Link {
@@ -72,6 +75,8 @@ impl Link {
             received: Vec::new(),
             to_send: Vec::new(),
             last_packet_id: 0,
+            open: 0,
+            send_maximum: usize::from(u16::MAX),
         };
         link.send(&Packet::Connect(Connect {
             version: Version::V5,
@@ -124,8 +129,18 @@ impl Link {
         let decoded = decode(Some(Version::V5), &self.received, usize::MAX);
         let (event, used) = match decoded.map_err(|error| unexpected(&error.to_string()))? {
             None => return Ok(None),
-            Some((packet, used)) => (event_of(packet)?, used),
+            Some((packet, used)) => {
+                if let Packet::ConnAck(ack) = &packet
+                    && let Some(maximum) = ack.properties.receive_maximum
+                {
+                    self.send_maximum = usize::from(maximum);
+                }
+                (event_of(packet)?, used)
+            }
         };
+        if matches!(event, Event::Acked { .. }) {
+            self.open = self.open.saturating_sub(1);
+        }
         self.received.drain(..used);
         Ok(Some(event))
     }
@@ -134,6 +149,7 @@ impl Link {
     /// [`Link::flush`].
     pub fn publish(&mut self, message: &Outgoing<'_>) -> u16 {
         let packet_id = self.next_packet_id();
+        self.open += 1;
         self.send(&Packet::Publish(Publish {
             dup: false,
             qos: QoS::AtLeastOnce,
@@ -148,6 +164,11 @@ impl Link {
             payload: message.payload,
         }));
         packet_id
+    }
+
+    /// Whether half of the publishes that the broker takes at once are not acknowledged.
+    pub fn is_busy(&self) -> bool {
+        self.open * 2 >= self.send_maximum
     }
 
     /// Acknowledges a message.

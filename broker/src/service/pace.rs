@@ -67,6 +67,15 @@ impl Pace {
     }
 }
 
+impl Pace {
+    /// Takes back a turn that was granted and could not be used.
+    pub fn give_back(&mut self, user: &str) {
+        if let Some(bucket) = self.users.get_mut(user) {
+            bucket.full_at_ms = bucket.full_at_ms.saturating_sub(self.interval_ms);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -155,6 +155,7 @@ pub fn with_tokens(options: &mut BrokerOptions) {
         audience: None,
         user_claim: "sub".to_owned(),
         roles_claim: "roles".to_owned(),
+        rooms_claim: String::new(),
         leeway: Duration::ZERO,
     };
     let others = OtherProofs {

@@ -39,6 +39,7 @@ fn a_stream_and_a_waiting_poll_end_when_the_token_does() {
         audience: None,
         user_claim: "sub".to_owned(),
         roles_claim: "roles".to_owned(),
+        rooms_claim: String::new(),
         leeway: Duration::ZERO,
     };
     let broker = TestBroker::start(|options| {

@@ -629,6 +629,7 @@ fn read_unfinished(reader: &mut Reader<'_>) -> Result<Unfinished> {
 
 const NO_LOCAL: u8 = 1 << 2;
 const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
+const CURSOR: u8 = 1 << 4;
 
 fn put_subscription(out: &mut Vec<u8>, subscription: &SubscriptionRecord) {
     put_text(out, &subscription.filter);
@@ -636,7 +637,8 @@ fn put_subscription(out: &mut Vec<u8>, subscription: &SubscriptionRecord) {
     out.push(
         subscription.qos as u8
             | flag(subscription.no_local, NO_LOCAL)
-            | flag(subscription.retain_as_published, RETAIN_AS_PUBLISHED),
+            | flag(subscription.retain_as_published, RETAIN_AS_PUBLISHED)
+            | flag(subscription.cursor, CURSOR),
     );
     put_option(out, subscription.subscription_id.as_ref(), |out, id| {
         put_varint(out, u64::from(*id));
@@ -647,7 +649,7 @@ fn put_subscription(out: &mut Vec<u8>, subscription: &SubscriptionRecord) {
 fn read_subscription(reader: &mut Reader<'_>) -> Result<SubscriptionRecord> {
     let filter = reader.text()?;
     let flags = reader.u8()?;
-    if flags & !(QOS_MASK | NO_LOCAL | RETAIN_AS_PUBLISHED) != 0 {
+    if flags & !(QOS_MASK | NO_LOCAL | RETAIN_AS_PUBLISHED | CURSOR) != 0 {
         return Err(DecodeError::Unknown {
             what: "subscription flags",
             value: flags,
@@ -660,6 +662,7 @@ fn read_subscription(reader: &mut Reader<'_>) -> Result<SubscriptionRecord> {
         retain_as_published: flags & RETAIN_AS_PUBLISHED != 0,
         subscription_id: read_option(reader, Reader::number)?,
         since: read_offset(reader)?,
+        cursor: flags & CURSOR != 0,
     })
 }
 

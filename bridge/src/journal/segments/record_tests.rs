@@ -80,6 +80,7 @@ fn subscription() -> SubscriptionRecord {
         retain_as_published: true,
         subscription_id: Some(268_435_455),
         since: Offset(9),
+        cursor: false,
     }
 }
 

@@ -176,6 +176,7 @@ fn subscribed(client_id: &str, filter: &str) -> Record {
             retain_as_published: true,
             subscription_id: Some(7),
             since: Offset(0),
+            cursor: true,
         }),
     )
 }

@@ -98,6 +98,19 @@ pub enum Act {
     Delete,
     /// Sets the interval of slow mode, seconds; 0 is off.
     Slow(u32),
+    /// Some of these at once, all or nothing.
+    Change(RoomEdit),
+}
+
+/// What of a room's own record is to be otherwise; `None` leaves it as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoomEdit {
+    /// As [`Act::Rename`].
+    pub title: Option<Arc<str>>,
+    /// As [`Act::Slow`].
+    pub slow_s: Option<u32>,
+    /// As [`Act::Archive`].
+    pub archived: Option<bool>,
 }
 
 /// The changes that carry out a command, in their order; empty if everything is so already.
@@ -214,15 +227,22 @@ impl Scene<'_> {
 
     fn act(&self, act: &Act) -> Decided {
         let record = self.known_room()?;
-        if record.kind == Kind::Direct && !matches!(act, Act::Archive(_)) {
+        let for_direct = match act {
+            Act::Archive(_) => true,
+            Act::Change(edit) => edit.title.is_none() && edit.slow_s.is_none(),
+            _ => false,
+        };
+        if record.kind == Kind::Direct && !for_direct {
             return Err(RoomError::NotForKind);
         }
         match act {
-            Act::Rename(title) => {
-                self.need(Role::Moderator)?;
-                let title = check_title(title)?.into();
-                Ok(self.edit(record, |record| record.title = title))
-            }
+            Act::Rename(title) => self.change(
+                record,
+                &RoomEdit {
+                    title: Some(title.clone()),
+                    ..RoomEdit::default()
+                },
+            ),
             Act::Invite(user) => self.invite(record, user),
             Act::Uninvite(user) => self.uninvite(user),
             Act::Join => self.join(record),
@@ -246,24 +266,47 @@ impl Scene<'_> {
             Act::Unmute(user) => self.unmark(user, MarkKind::Mute),
             Act::SetRole(user, role) => self.set_role(user, *role),
             Act::Transfer(user) => self.transfer(record, user),
-            Act::Archive(archived) => {
-                if record.kind != Kind::Direct {
-                    self.need(Role::Owner)?;
-                }
-                Ok(self.edit(record, |record| record.archived = *archived))
-            }
+            Act::Archive(archived) => self.change(
+                record,
+                &RoomEdit {
+                    archived: Some(*archived),
+                    ..RoomEdit::default()
+                },
+            ),
             Act::Delete => {
                 self.need(Role::Owner)?;
                 Ok(self.edit(record, |record| record.deleted = true))
             }
-            Act::Slow(seconds) => {
-                self.need(Role::Moderator)?;
-                if *seconds > MAX_SLOW_S {
-                    return Err(RoomError::BadRequest);
-                }
-                Ok(self.edit(record, |record| record.slow_s = *seconds))
-            }
+            Act::Slow(seconds) => self.change(
+                record,
+                &RoomEdit {
+                    slow_s: Some(*seconds),
+                    ..RoomEdit::default()
+                },
+            ),
+            Act::Change(edit) => self.change(record, edit),
         }
+    }
+
+    /// The room's own record changes as a whole or not at all.
+    fn change(&self, record: &RoomRecord, edit: &RoomEdit) -> Decided {
+        if edit.title.is_some() || edit.slow_s.is_some() {
+            self.need(Role::Moderator)?;
+        }
+        if edit.archived.is_some() && record.kind != Kind::Direct {
+            self.need(Role::Owner)?;
+        }
+        let title = edit.title.as_deref().map(check_title).transpose()?;
+        if edit.slow_s.is_some_and(|seconds| seconds > MAX_SLOW_S) {
+            return Err(RoomError::BadRequest);
+        }
+        Ok(self.edit(record, |record| {
+            if let Some(title) = title {
+                record.title = title.into();
+            }
+            record.slow_s = edit.slow_s.unwrap_or(record.slow_s);
+            record.archived = edit.archived.unwrap_or(record.archived);
+        }))
     }
 
     fn invite(&self, record: &RoomRecord, user: &str) -> Decided {

@@ -15,6 +15,7 @@
 
 mod decide;
 mod error;
+mod farewell;
 mod interned;
 mod name;
 mod pace;
@@ -26,8 +27,11 @@ use std::sync::Arc;
 
 use crate::message::UnixMillis;
 
-pub use decide::{Act, Command, Limits, MAX_SLOW_S, MAX_TITLE_BYTES, decide, forget_ended};
+pub use decide::{
+    Act, Command, Limits, MAX_SLOW_S, MAX_TITLE_BYTES, RoomEdit, decide, forget_ended,
+};
 pub use error::RoomError;
+pub use farewell::farewell;
 pub use name::{MAX_ROOM_NAME_BYTES, check_room_name, direct_room_name};
 pub use pace::Turns;
 pub use view::{AccessChange, RoomView, Standing, Summary};

@@ -57,6 +57,11 @@ impl Dice {
             13 => Act::Transfer(user),
             14 => Act::Archive(self.below(2) == 0),
             15 if self.below(10) == 0 => Act::Delete,
+            15 => Act::Change(RoomEdit {
+                title: (self.below(2) == 0).then(|| "another".into()),
+                slow_s: (self.below(2) == 0).then(|| self.below(60) as u32),
+                archived: (self.below(3) == 0).then(|| self.below(2) == 0),
+            }),
             _ => Act::Slow(self.below(60) as u32),
         };
         let room = if self.below(6) == 0 {
@@ -174,6 +179,11 @@ fn assert_allowed(view: &RoomView, actor: &str, command: &Command) {
         Act::Kick(user) | Act::Ban(user, _) | Act::Mute(user, _) => over(user),
         Act::SetRole(user, new) => over(user) && role > Some(*new),
         Act::Archive(_) if room.contains('&') => role.is_some(),
+        Act::Change(edit) if room.contains('&') => {
+            edit.title.is_none() && edit.slow_s.is_none() && role.is_some()
+        }
+        Act::Change(edit) if edit.archived.is_some() => role == Some(Role::Owner),
+        Act::Change(_) => role >= Some(Role::Moderator),
         Act::Transfer(_) | Act::Archive(_) | Act::Delete => role == Some(Role::Owner),
     };
     assert!(allowed, "{actor} ({role:?}) did {command:?}");

@@ -111,9 +111,18 @@ impl RoomView {
             }
             Record::Mark { kind, user, mark } => {
                 let before = self.role(user, &change.room);
+                let is_ban = *kind == MarkKind::Ban && mark.is_some();
                 let end = mark.as_ref().map(|mark| mark.until.map_or(NEVER, end_s));
                 self.set_mark(room, user, *kind, end);
-                self.access_change(before, &change.room, user)
+                if is_ban {
+                    // A token may have let them in.
+                    AccessChange::Left {
+                        room: change.room.clone(),
+                        user: user.clone(),
+                    }
+                } else {
+                    self.access_change(before, &change.room, user)
+                }
             }
         };
         if self.rooms.get(room).is_some_and(Room::is_nothing) {
@@ -315,6 +324,33 @@ impl RoomView {
             role: member.role,
             since: u64::from(member.since_s) * 1000,
         })
+    }
+
+    /// Who is to own a room when its owner is gone: of the highest role, and there longest; and since when.
+    pub fn heir(&self, room: &str) -> Option<(Arc<str>, UnixMillis)> {
+        let room = self.rooms.by_name(room)?;
+        let others = room
+            .members
+            .iter()
+            .filter(|(id, _)| Some(**id) != room.owner);
+        let others = others.filter_map(|(id, member)| {
+            let rank = (std::cmp::Reverse(room.role(*id)?), member.since_s);
+            Some((rank, self.users.name(*id)?))
+        });
+        let ((_, since_s), name) = others.min()?;
+        Some((name.clone(), u64::from(since_s) * 1000))
+    }
+
+    /// Whether a token may let the user in who is no member: not where they are banned, nor into a room
+    /// of two; to write only as somebody who joins could.
+    pub fn admits(&self, user: &str, room: &str, to_write: bool) -> bool {
+        let Some(record) = self.record(room).filter(|record| !record.deleted) else {
+            return false;
+        };
+        let standing = self.standing(user, room);
+        let may_write =
+            || !standing.muted && !record.archived && record.kind.joining_role() >= Role::Member;
+        record.kind != Kind::Direct && !standing.banned && (!to_write || may_write())
     }
 
     /// How many records of members a room has.

@@ -220,8 +220,16 @@ impl Relation {
         };
         Truth::from_bool(match self {
             Self::Itself => *who.user == *named,
-            Self::Member => members.is_member(&who.user, named),
-            Self::Writer => members.may_write(&who.user, named),
+            Self::Member => {
+                members.is_member(&who.user, named)
+                    || who.is_let_into(named) && members.admits(&who.user, named, false)
+            }
+            Self::Writer => {
+                members.may_write(&who.user, named)
+                    || who.is_let_into(named)
+                        && !members.is_member(&who.user, named)
+                        && members.admits(&who.user, named, true)
+            }
             Self::Paced => true,
             Self::Roster => members.sees_members(&who.user, named),
             Self::Moderator => members.is_moderator(&who.user, named),

@@ -132,6 +132,7 @@ impl Subscription {
             retain_as_published: self.retain_as_published,
             subscription_id: self.subscription_id,
             since: self.since,
+            cursor: self.cursor,
         }
     }
 }

@@ -340,7 +340,7 @@ impl Shard {
                 since: record.since,
                 shared,
                 membership: 0,
-                cursor: false,
+                cursor: record.cursor,
                 replaying: false,
             });
         }

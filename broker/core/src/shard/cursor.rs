@@ -103,23 +103,16 @@ impl Shard {
         cursors
     }
 
+    /// Whether answers to a client may say more than their codes [MQTT-3.1.2-29].
+    pub(super) fn explains(&self, conn: ConnId) -> bool {
+        self.session(conn).is_some_and(|session| {
+            session.client.version == Version::V5 && session.client.problem_information
+        })
+    }
+
     /// What a SUBACK says beside its codes: the position from which the filters go on, and whether
     /// anything is missing after it.
-    pub(super) fn explain_cursors(
-        &self,
-        conn: ConnId,
-        ack: &mut SubAck,
-        why: Option<&str>,
-        cursors: &Cursors,
-    ) {
-        // [MQTT-3.1.2-29]
-        let explains = self.session(conn).is_some_and(|session| {
-            session.client.version == Version::V5 && session.client.problem_information
-        });
-        if !explains {
-            return;
-        }
-        ack.reason_string = why.map(str::to_owned);
+    pub(super) fn explain_cursors(&self, ack: &mut SubAck, cursors: &Cursors) {
         let text = |offset| {
             let epoch = self.epoch;
             Cursor { epoch, offset }.to_string()

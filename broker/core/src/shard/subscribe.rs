@@ -18,7 +18,7 @@ use crate::codec::{
     Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe,
 };
 use crate::journal::Record;
-use crate::message::{Offset, QoS};
+use crate::message::{Offset, QoS, Seq};
 use crate::session::{
     Beginning, CatchUp, NewSubscription, Reading, Stage, Subscribing, Subscription,
 };
@@ -293,12 +293,14 @@ impl Shard {
             return;
         }
         let mut catch_ups = VecDeque::new();
+        let mut gaps = Vec::new();
         let after = self.begin_after(&work.new, keys, position);
         for (new, (key, is_new)) in work.new.iter().zip(keys) {
             let filter = &new.subscription.filter;
             let wants_retained = || wants_retained(new.retain_handling, *is_new);
             match new.beginning {
                 Beginning::History(from) => {
+                    gaps.extend(self.replay_gap(filter, from));
                     catch_ups.extend(self.start_replay(*key, filter, from, position));
                 }
                 // Who missed nothing has what was retained before its cursor.
@@ -317,7 +319,11 @@ impl Shard {
             reason_string: None,
             user: Vec::new(),
         };
-        self.explain_cursors(conn, &mut ack, work.why, &after);
+        if self.explains(conn) {
+            ack.reason_string = work.why.map(str::to_owned);
+            ack.user = gaps;
+            self.explain_cursors(&mut ack, &after);
+        }
         self.send(conn, &Packet::SubAck(ack));
         catch_ups.extend(self.finish_after(conn, after));
         if let Some(session) = self.sessions.get_mut(conn) {
@@ -325,6 +331,30 @@ impl Shard {
             session.histories_to_come -= usize::from(has_history);
         }
         self.wake_reader(conn);
+    }
+
+    /// What a replay asks for and retention took, for the SUBACK: `gap` is `chat/lobby 1-41`. Known for
+    /// filters of one stream.
+    fn replay_gap(&self, filter: &str, from: ReplayFrom) -> Option<(String, String)> {
+        let streams = self.rules.streams_of_filter(filter);
+        let mut plain = streams.iter().filter(|name| !name.contains(['+', '#']));
+        let (Some(stream), None) = (plain.next(), plain.next()) else {
+            return None;
+        };
+        let oldest = self.journal.history(stream, Seq(1), 1).ok()?;
+        let oldest = oldest.first().map(|entry| &entry.published);
+        let first = match oldest {
+            Some(published) => published.seq.0,
+            None => self.state.stream_head(stream).0 + 1,
+        };
+        let wanted = match from {
+            ReplayFrom::Seq(seq) => seq.max(1),
+            // What was there before the oldest may have been as young as what is asked for.
+            ReplayFrom::Ts(ms) => oldest.filter(|p| p.message.time >= ms).map(|_| 1)?,
+            ReplayFrom::Last(_) => return None,
+        };
+        let last = first.saturating_sub(1);
+        (wanted <= last).then(|| ("gap".to_owned(), format!("{stream} {wanted}-{last}")))
     }
 
     fn start_replay(

@@ -3,6 +3,7 @@
 //!
 //! Reading blocks, so that it is done on threads for that.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tidings_bridge::gateway::MessageJson;
@@ -85,12 +86,68 @@ fn read_now(
     Ok(backlog)
 }
 
+/// Retained messages that somebody is given after a gap, as to who begins.
+const MAX_RETAINED: usize = 10_000;
+
+/// What is retained from before `before`, for who cannot know it otherwise; and whether there is more than
+/// one answer has.
+pub(super) async fn retained(
+    api: &Api,
+    admitted: &Arc<Admitted>,
+    filters: &[Arc<str>],
+    before: Offset,
+) -> Result<(Vec<String>, bool), Problem> {
+    let (api, admitted, filters) = (api.clone(), admitted.clone(), filters.to_vec());
+    let read = move || retained_now(&api, &admitted, &filters, before);
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|_| Problem::unavailable("the broker stops"))
+}
+
+fn retained_now(
+    api: &Api,
+    admitted: &Admitted,
+    filters: &[Arc<str>],
+    before: Offset,
+) -> (Vec<String>, bool) {
+    let mut topics = HashSet::new();
+    let mut kept: Vec<Arc<Published>> = Vec::new();
+    let mut more = false;
+    for filter in filters {
+        api.state.for_each_retained(filter, before, &mut |found| {
+            let published = &found.published;
+            if !may_receive(api, admitted, published) {
+                return;
+            }
+            if kept.len() == MAX_RETAINED {
+                more = true;
+            } else if topics.insert(published.message.topic.clone()) {
+                kept.push(published.clone());
+            }
+        });
+    }
+    let rules = api.rules.current();
+    let as_json = |published| {
+        let published = given_out(&*api.state, published);
+        let rule = rules.decide(&published.message.topic);
+        let message = MessageJson {
+            retained: true,
+            ..MessageJson::of_published(&published, &rule)
+        };
+        // Strings and numbers can always be written.
+        serde_json::to_string(&message).unwrap_or_default()
+    };
+    (kept.into_iter().map(as_json).collect(), more)
+}
+
 fn may_see(api: &Api, admitted: &Admitted, published: &Published) -> bool {
+    published.audience == Audience::Everyone && may_receive(api, admitted, published)
+}
+
+fn may_receive(api: &Api, admitted: &Admitted, published: &Published) -> bool {
     let message = &published.message;
     let now = api.reception.clock.now().unix_ms;
     let who = &admitted.identity;
-    published.audience == Audience::Everyone
-        && message.expires_at().is_none_or(|end| end > now)
+    message.expires_at().is_none_or(|end| end > now)
         && api
             .rules
             .may_receive(&message.topic, who, &*api.members)

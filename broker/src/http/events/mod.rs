@@ -12,9 +12,12 @@
 
 mod asked;
 mod backlog;
+mod places;
 mod poll;
 mod reader;
 mod sse;
+
+pub(crate) use places::Streams;
 
 use super::{Endpoint, get};
 

@@ -1,7 +1,8 @@
 //! `GET /v1/poll`: what happened since a cursor, as one answer; with `wait`, when something happens.
 //!
 //! What the journal has is answered at once. If it has nothing, a session waits with the cursor: so
-//! what is not kept (somebody types) is answered, too, if it happens meanwhile.
+//! what is not kept (somebody types) is answered, too, if it happens meanwhile. After a gap, and where a
+//! cursor does not count, what is retained comes first, as it does in a stream.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
 use serde_json::json;
 use tidings_core::codec::RetainHandling;
-use tidings_core::message::Cursor;
+use tidings_core::message::{Cursor, Offset};
 use tokio::time::{Instant, timeout_at};
 
 use super::super::{Api, Problem, reply};
@@ -28,6 +29,8 @@ struct Polled {
     cursor: Cursor,
     reset: bool,
     gap: Option<String>,
+    /// More is retained than was given.
+    more_retained: bool,
 }
 
 pub(super) async fn poll(
@@ -39,12 +42,20 @@ pub(super) async fn poll(
     let _streaming = asked.line.begin_stream();
     let polled = match asked.since {
         Since::Cursor(cursor) if is_ours(&api, cursor) => answer(&api, &mut asked, cursor).await?,
-        since => Polled {
-            messages: Vec::new(),
-            cursor: cursor(&api, api.journal.end()),
-            reset: since != Since::Now,
-            gap: None,
-        },
+        since => {
+            let end = api.journal.end();
+            let mut polled = Polled {
+                messages: Vec::new(),
+                cursor: cursor(&api, end),
+                reset: since != Since::Now,
+                gap: None,
+                more_retained: false,
+            };
+            if polled.reset {
+                polled.add_retained(&api, &asked, end).await?;
+            }
+            polled
+        }
     };
     Ok(reply::with(
         StatusCode::OK,
@@ -70,12 +81,16 @@ async fn answer(api: &Api, asked: &mut Asked, since: Cursor) -> Result<Polled, P
             break found;
         }
     };
-    let polled = Polled {
+    let mut polled = Polled {
         messages: backlog.messages,
         cursor: cursor(api, backlog.next),
         reset: false,
         gap,
+        more_retained: false,
     };
+    if polled.gap.is_some() {
+        polled.add_retained(api, asked, start).await?;
+    }
     if !polled.messages.is_empty() || polled.gap.is_some() || asked.wait == Duration::ZERO {
         return Ok(polled);
     }
@@ -94,6 +109,11 @@ async fn wait(
         mut reader, gap, ..
     } = Reader::open(api, asked, RetainHandling::DoNotSend, Via::Poll).await?;
     polled.gap = gap;
+    if polled.gap.is_some() {
+        // It was trimmed just now.
+        let start = api.journal.start();
+        polled.add_retained(api, asked, start).await?;
+    }
     let mut bytes = 0;
     if polled.gap.is_none()
         && let Ok(news) = timeout_at(deadline, reader.next()).await
@@ -127,6 +147,20 @@ async fn wait(
 }
 
 impl Polled {
+    /// Puts what is retained from before `before` before everything else.
+    async fn add_retained(
+        &mut self,
+        api: &Api,
+        asked: &Asked,
+        before: Offset,
+    ) -> Result<(), Problem> {
+        let found = backlog::retained(api, &asked.admitted, &asked.filters, before).await?;
+        let (retained, more) = found;
+        self.messages.splice(..0, retained);
+        self.more_retained = more;
+        Ok(())
+    }
+
     fn to_json(&self) -> String {
         let mut text = format!(
             "{{\"messages\":[{}],\"cursor\":\"{}\"",
@@ -136,6 +170,9 @@ impl Polled {
         if let Some(gap) = &self.gap {
             text.push_str(",\"gap\":");
             text.push_str(gap);
+        }
+        if self.more_retained {
+            text.push_str(",\"more_retained\":true");
         }
         if self.reset {
             text.push_str(",\"reset\":true");

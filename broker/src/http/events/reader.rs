@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use axum::http::StatusCode;
 use serde_json::json;
 use tidings_bridge::gateway::{
     Event, Granted, Message, MessageJson, Options, Session, SessionError,
@@ -19,6 +20,7 @@ use tidings_core::message::{Cursor, QoS};
 use super::super::{Api, Problem};
 use super::asked::{Asked, Since, cursor, is_ours};
 use super::backlog;
+use super::places::Place;
 use crate::auth::Admitted;
 use crate::handshake::{HTTP_PREFIX, Origin};
 use crate::metrics::Via;
@@ -48,6 +50,7 @@ pub(super) struct Reader {
     early: VecDeque<Message>,
     ready: VecDeque<News>,
     cursor: Cursor,
+    _place: Place,
 }
 
 /// A reader, and what is to be said first.
@@ -75,6 +78,13 @@ impl Reader {
             Since::Cursor(_) | Since::Unknown => (None, true),
         };
         let admitted = asked.admitted.clone();
+        let maximum = api.options.max_streams_per_user;
+        let place = api.streams.take(&admitted.identity.user, maximum);
+        let place = place.ok_or_else(|| {
+            let text = "you have as many streams and waiting polls as you may";
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            Problem::new(status, "too_many_streams", text)
+        })?;
         let origin = Origin::Gateway {
             admitted: admitted.clone(),
             via,
@@ -93,6 +103,7 @@ impl Reader {
             early: VecDeque::new(),
             ready: VecDeque::new(),
             cursor: since.unwrap_or_else(|| cursor(api, api.journal.end())),
+            _place: place,
         };
         let place = since.map_or_else(|| "now".to_owned(), |cursor| cursor.to_string());
         let granted = reader.subscribe(&place, retained).await.map_err(refused)?;

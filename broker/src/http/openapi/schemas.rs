@@ -211,6 +211,7 @@ fn streams() -> Value {
                 "cursor": { "type": "string", "description": "What to ask with next" },
                 "gap": gap,
                 "reset": reset,
+                "more_retained": { "type": "boolean", "description": "More is retained than was given" },
             },
         },
         "Event": {
@@ -256,6 +257,13 @@ fn people() -> Value {
             "direct": { "type": "array", "items": counted }, "more_direct": flag(),
         })),
         "ReadState": answer(json!({ "room": text(), "seq": number(), "head": number() })),
+        "DirectReadState": answer(json!({
+            "user": text(), "read": number(), "delivered": number(),
+            "their_read": number(), "their_delivered": number(), "head": number(),
+        })),
+        "Typing": request(&[], json!({
+            "typing": { "type": "boolean", "description": "False: not any more" },
+        })),
         "ReadMark": request(&["seq"], json!({ "seq": number() })),
         "PresenceChange": request(&[], json!({
             "state": { "type": "string", "enum": ["online", "away"] },
