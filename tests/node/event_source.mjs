@@ -1,6 +1,7 @@
-// An EventSource in a page of the broker: signs in, says when the stream is open, and writes each message
-// with its id, until the standard input ends.
+// An EventSource in a page of the broker: signs in, says when the stream is open or broken, and writes each
+// message with its id, until the standard input ends. Each line of it is said in the lobby by the page.
 
+import { createInterface } from 'node:readline'
 import { chromium } from 'playwright-core'
 
 const base = process.argv[2]
@@ -20,7 +21,15 @@ await page.evaluate(async () => {
   // The cookie is all that it shows.
   const source = new EventSource('/v1/events?filter=chat/%23')
   source.onopen = () => console.log('open')
+  source.onerror = () => console.log(source.readyState === EventSource.CONNECTING ? 'broken' : 'given up')
   source.onmessage = ({ lastEventId, data }) => console.log(`message ${lastEventId} ${data}`)
 })
-for await (const _ of process.stdin);
+for await (const text of createInterface({ input: process.stdin })) {
+  await page.evaluate(async (text) => {
+    const headers = { 'Content-Type': 'application/json' }
+    const body = JSON.stringify({ text })
+    const answer = await fetch('/v1/rooms/lobby/messages', { method: 'POST', headers, body })
+    console.log(`said ${await answer.text()}`)
+  }, text)
+}
 await browser.close()

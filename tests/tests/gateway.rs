@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -303,36 +303,144 @@ fn what_mosquitto_pub_says_in_a_room_is_read_by_curl_over_events_and_polls_with_
     assert_eq!(bytes["messages"][0]["payload_base64"], "/wAQ");
 }
 
+/// A way to the broker that can be cut, and that notes what was asked over it.
+struct Cable {
+    address: SocketAddr,
+    ends: Arc<Mutex<Vec<TcpStream>>>,
+    asked: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Cable {
+    fn to(broker: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let (ends, asked) = (Arc::new(Mutex::new(Vec::new())), Arc::default());
+        let cable = Self {
+            address,
+            ends: Arc::clone(&ends),
+            asked: Arc::clone(&asked),
+        };
+        // It ends with the test.
+        thread::spawn(move || {
+            for browser in listener.incoming().map_while(Result::ok) {
+                let broker = TcpStream::connect(broker).expect("the broker is there");
+                let copy = |stream: &TcpStream| stream.try_clone().expect("one more handle");
+                ends.lock()
+                    .expect("no panic")
+                    .extend([copy(&browser), copy(&broker)]);
+                let (mut up, mut down) = (copy(&browser), copy(&broker));
+                let (mut to_broker, asked) = (broker, Arc::clone(&asked));
+                thread::spawn(move || {
+                    let mut bytes = [0; 4096];
+                    while let Ok(count @ 1..) = up.read(&mut bytes) {
+                        let bytes = &bytes[..count];
+                        asked.lock().expect("no panic").extend(bytes);
+                        if to_broker.write_all(bytes).is_err() {
+                            return;
+                        }
+                    }
+                    let _ = to_broker.shutdown(Shutdown::Write);
+                });
+                let mut to_browser = browser;
+                thread::spawn(move || {
+                    let _ = std::io::copy(&mut down, &mut to_browser);
+                    let _ = to_browser.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        cable
+    }
+
+    /// Everything that goes over it ends; what is dialled next goes through.
+    fn cut(&self) {
+        for end in self.ends.lock().expect("no panic").drain(..) {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn asked(&self) -> String {
+        String::from_utf8_lossy(&self.asked.lock().expect("no panic")).into_owned()
+    }
+}
+
 #[test]
-fn an_event_source_in_chromium_reads_what_mosquitto_pub_says_with_its_number_and_place() {
+fn an_event_source_in_chromium_and_curl_read_what_mosquitto_pub_says_and_go_on_where_they_were() {
     let broker = TidingsProcess::start();
     let at = broker.ws();
     let alice = token(at, "alice", "");
     let polled = poll(at, &alice, "");
-    let start = polled["cursor"].as_str().expect("a cursor");
+    let mut since = polled["cursor"].as_str().expect("a cursor").to_owned();
+    let cable = Cable::to(at.address());
     let mut page = node("event_source.mjs");
-    page.arg(format!("http://{}", at.address()))
+    page.arg(format!("http://{}", cable.address))
         .env("CHROMIUM", find("chromium"));
     let mut page = Program::start(page);
     page.expect_line("an open stream", |line| line == "open");
+    let mut watch = mosquitto("mosquitto_sub", broker.tcp().address());
+    watch.args([
+        "-u", "carol", "-V", "5", "-q", "1", "-d", "-t", "chat/#", "-F", "%P|%t|%p",
+    ]);
+    let mut watch = Program::start(watch);
+    watch.expect_line("a SUBACK", |line| line.starts_with("Subscribed"));
+    let say = |text: &str| {
+        let mut publish = mosquitto("mosquitto_pub", broker.tcp().address());
+        publish.args(["-u", "bob", "-q", "1", "-t", "chat/lobby/bob", "-m", text]);
+        run(publish);
+    };
+    let mut long_poll = |page: &mut Program| -> Value {
+        let path = format!("/v1/poll?filter=chat/%23&since={since}&wait=30");
+        let waiting = Program::start(curl(at, &path, &alice));
+        let line = page.expect_line("the message", |line| line.starts_with("message "));
+        let (id, data) = line["message ".len()..]
+            .split_once(' ')
+            .expect("id and data");
+        let message: Value = serde_json::from_str(data).expect("JSON");
+        assert_eq!(message["cursor"], id);
+        let polled = waiting.finish().concat();
+        // To the last byte.
+        assert!(polled.contains(data), "{polled}\nhas not\n{data}");
+        id.clone_into(&mut since);
+        message
+    };
     let text = "h\u{e9}llo \"w\u{f6}rld\" \u{4f60}\u{597d}";
-    let mut publish = mosquitto("mosquitto_pub", broker.tcp().address());
-    publish.args(["-u", "bob", "-q", "1", "-t", "chat/lobby/bob", "-m", text]);
-    run(publish);
-    let line = page.expect_line("the message", |line| line.starts_with("message "));
-    let (id, data) = line["message ".len()..]
-        .split_once(' ')
-        .expect("id and data");
-    let message: Value = serde_json::from_str(data).expect("JSON");
+    say(text);
+    let message = long_poll(&mut page);
     assert_eq!(
         (&message["seq"], &message["payload"]),
         (&json!(1), &json!(text))
     );
-    assert_eq!(message["cursor"], id);
-    // A long poll has the same, to the last byte.
-    let query = format!("filter=chat/%23&since={start}&wait=10");
-    assert_eq!(poll(at, &alice, &query)["messages"], json!([message]));
-    page.finish();
+    let place = message["cursor"].as_str().expect("a cursor").to_owned();
+    // The other way round: the page speaks, and it is read over MQTT and by both.
+    page.say("h\u{e9}llo from a page");
+    let seen = watch.expect_line("the message", |line| line.contains("seq:2 "));
+    assert!(
+        seen.ends_with("|chat/lobby/alice|h\u{e9}llo from a page"),
+        "{seen}"
+    );
+    let message = long_poll(&mut page);
+    assert_eq!(
+        (&message["seq"], &message["payload"]),
+        (&json!(2), &json!("h\u{e9}llo from a page"))
+    );
+    assert_ne!(message["cursor"], place);
+    let last = message["cursor"].as_str().expect("a cursor").to_owned();
+    // What is said while the connection is gone is read when the browser comes back by itself.
+    cable.cut();
+    page.expect_line("a broken stream", |line| line == "broken");
+    say("while it was away");
+    page.expect_line("an open stream", |line| line == "open");
+    let message = long_poll(&mut page);
+    assert_eq!(
+        (&message["seq"], &message["payload"]),
+        (&json!(3), &json!("while it was away"))
+    );
+    let header = format!("last-event-id: {last}");
+    assert!(cable.asked().to_lowercase().contains(&header), "{header}");
+    say("and on");
+    assert_eq!(long_poll(&mut page)["seq"], 4);
+    let lines = page.finish();
+    let messages = lines.iter().filter(|line| line.starts_with("message "));
+    assert_eq!(messages.count(), 4, "{lines:?}");
 }
 
 #[test]
@@ -389,9 +497,10 @@ fn what_was_recalled_is_in_no_stream_and_no_poll_any_more() {
     assert_eq!(by_websocket.receive().text(), "");
 }
 
-/// Messages for who wanders between transports, and how many a second.
-const COUNT: u64 = 2000;
+/// Messages for who wanders between transports, how many a second, and how long one is used.
+const COUNT: u64 = 2500;
 const RATE: u64 = 200;
+const HOP: Duration = Duration::from_secs(2);
 
 /// A position that moves from transport to transport.
 struct Wanderer {
@@ -521,7 +630,7 @@ fn who_changes_between_websocket_events_and_polls_loses_nothing_and_sees_nothing
     let mut turn = 0;
     while !alice.has_everything() {
         assert!(Instant::now() < until, "only {} came", alice.seen.len());
-        let hop = Instant::now() + Duration::from_millis(500);
+        let hop = Instant::now() + HOP;
         match turn % 3 {
             0 => alice.by_websocket(hop),
             1 => alice.by_events(hop),
@@ -843,6 +952,7 @@ fn a_cursor_survives_a_restart_and_one_of_another_journal_begins_anew() {
         assert!(events.block().expect("a heartbeat").name.is_empty());
     }
     bob.publish("chat/lobby/bob", "two", QoS::AtLeastOnce);
+    bob.publish("read/lobby/bob", "1", QoS::AtLeastOnce);
     broker.kill();
     broker.restart();
     let at = broker.ws();
@@ -866,12 +976,53 @@ fn a_cursor_survives_a_restart_and_one_of_another_journal_begins_anew() {
             (&polled["reset"], &polled["messages"]),
             (&json!(true), &json!([]))
         );
+        // What is retained comes along, once, for who begins anew.
+        let filters = "filter=read/%23&filter=read/lobby/%2B";
+        let polled_too = poll(at, &alice, &format!("{filters}&since={foreign}"));
+        let retained = &polled_too["messages"];
+        assert_eq!(retained.as_array().map(Vec::len), Some(1), "{retained}");
+        assert_eq!(
+            (
+                &retained[0]["topic"],
+                &retained[0]["payload"],
+                &retained[0]["retained"]
+            ),
+            (&json!("read/lobby/bob"), &json!("1"), &json!(true))
+        );
         let mut bob = connect(broker.tcp(), "bob", "bob-talks");
         bob.publish("chat/lobby/bob", "after", QoS::AtLeastOnce);
         assert_eq!(events.message()["payload"], "after");
         let since = polled["cursor"].as_str().expect("a cursor");
         let polled = poll(at, &alice, &format!("filter=chat/%23&since={since}"));
         assert_eq!(texts(&polled), ["after"]);
+    }
+}
+
+#[test]
+fn one_user_has_so_many_streams_and_the_others_theirs() {
+    let broker = TidingsOptions::new()
+        .set("http.max_streams_per_user", 2)
+        .start();
+    let at = broker.ws();
+    let (alice, bob) = (token(at, "alice", ""), token(at, "bob", ""));
+    let streams = [(); 2].map(|()| Events::open(at, &alice, "filter=chat/%23"));
+    for path in ["/v1/events", "/v1/poll?wait=30"] {
+        let sep = if path.contains('?') { '&' } else { '?' };
+        let start = poll(at, &alice, "since=now")["cursor"].clone();
+        let since = start.as_str().expect("a cursor");
+        let path = format!("{path}{sep}filter=chat/%23&since={since}");
+        let refused = Http::send(at, "GET", &path, Some(&alice), "");
+        assert_eq!(refused.status, 429, "{path}");
+        assert_eq!(refused.json()["error"]["code"], "too_many_streams");
+    }
+    let _other = Events::open(at, &bob, "filter=chat/%23");
+    drop(streams);
+    // The broker sees in its own time that they are gone.
+    let until = Instant::now() + DEADLINE;
+    let path = "/v1/events?filter=chat/%23";
+    while Http::send(at, "GET", path, Some(&alice), "").status != 200 {
+        assert!(Instant::now() < until, "no place is given back");
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

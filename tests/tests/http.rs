@@ -785,7 +785,7 @@ fn a_message_over_http_is_the_message_over_mqtt() {
             "bad_request",
         ),
         (
-            alice.post("/v1/dm/bob/messages", json!({ "text": "x", "reply_to": 1 })),
+            alice.post("/v1/dm/bob/messages", json!({ "text": "x", "reply_to": 0 })),
             "bad_request",
         ),
         (
@@ -1055,6 +1055,137 @@ fn presence_is_told_to_whom_it_is_shown_and_changed_by_oneself() {
         assert!(std::time::Instant::now() < until, "{}", of_ann(&ann));
     }
     assert_eq!(of_ann(&bob), "offline");
+}
+
+#[test]
+fn direct_messages_are_answered_changed_and_read_as_those_of_rooms() {
+    let broker = TidingsOptions::new().start();
+    let http = Http::new(&broker);
+    let [alice, bob, eve] = ["alice", "bob", "eve"].map(|user| http.sign_in(user, ""));
+    let said = alice.post("/v1/dm/bob/messages", json!({ "text": "helo" }));
+    assert_eq!(said.status, 201, "{}", said.text);
+    let answer = json!({ "text": "you", "reply_to": 1 });
+    let answered = bob.post("/v1/dm/alice/messages", answer);
+    assert_eq!(answered.json()["seq"], 2, "{}", answered.text);
+    let new = json!({ "text": "hello" });
+    let edited = alice.json("PATCH", "/v1/dm/bob/messages/1", new.clone());
+    assert_eq!((edited.status, &edited.json()["seq"]), (200, &json!(3)));
+    let not_his = bob.json("PATCH", "/v1/dm/alice/messages/1", new);
+    assert_eq!(not_his.code(), "not_allowed");
+    let reaction = "/v1/dm/alice/messages/1/reactions/%F0%9F%91%8D";
+    assert_eq!(bob.put(reaction, json!({})).status, 200);
+    let one = alice.get("/v1/dm/bob/messages/1").json();
+    assert_eq!(one["edited"]["payload"], "hello", "{one}");
+    assert_eq!(one["reactions"], json!({ "\u{1f44d}": ["bob"] }));
+    assert_eq!(bob.delete(reaction).status, 200);
+    assert_eq!(bob.delete(reaction).code(), "not_found");
+    assert_eq!(bob.delete("/v1/dm/alice/messages/2").status, 200);
+    let page = alice.get("/v1/dm/bob/messages?after=0").json();
+    let second = &page["messages"][1];
+    assert_eq!(
+        (&second["payload"], &second["reply_to"]),
+        (&json!(""), &json!(1))
+    );
+    assert_eq!(second["recalled"]["by"], "bob", "{second}");
+    // Of a third it is another conversation.
+    assert_eq!(eve.get("/v1/dm/bob/messages/1").code(), "not_found");
+    for (path, seq) in [("delivered", 6), ("read", 2)] {
+        let marked = bob.put(&format!("/v1/dm/alice/{path}"), json!({ "seq": seq }));
+        assert_eq!(marked.status, 204, "{}", marked.text);
+    }
+    let too_far = bob.put("/v1/dm/alice/read", json!({ "seq": 7 }));
+    assert_eq!(too_far.status, 400, "{}", too_far.text);
+    assert_eq!(
+        alice.get("/v1/dm/bob/read").json(),
+        json!({
+            "user": "bob", "read": 0, "delivered": 0,
+            "their_read": 2, "their_delivered": 6, "head": 6,
+        })
+    );
+    assert_eq!(bob.get("/v1/dm/alice/read").json()["read"], 2);
+    assert_eq!(eve.get("/v1/dm/bob/read").json()["their_read"], 0);
+}
+
+#[test]
+fn who_types_over_http_is_seen_typing_and_is_not_thought_to_be_there() {
+    let broker = TidingsOptions::new().set("people.interval_s", 0).start();
+    let http = Http::new(&broker);
+    let alice = http.sign_in("alice", "");
+    let bob = Connect {
+        username: Some("bob"),
+        ..clean(Version::V5, "bob")
+    };
+    let mut bob = RawClient::connect(broker.tcp(), &bob);
+    for filter in ["typing/#", "user/+/presence"] {
+        bob.subscribe(filter, QoS::AtLeastOnce);
+    }
+    let mut heard = || {
+        let delivery = bob.receive();
+        let text = delivery.text();
+        (delivery.topic, text)
+    };
+    let typing = "/v1/rooms/lobby/typing";
+    assert_eq!(alice.post(typing, json!({})).status, 204);
+    let over = alice.post(typing, json!({ "typing": false }));
+    assert_eq!(over.status, 204);
+    let mut typed = Vec::new();
+    while typed.len() < 2 {
+        let (topic, text) = heard();
+        assert_ne!(topic, "user/alice/presence", "{text}");
+        if topic == "typing/lobby/alice" {
+            typed.push(text);
+        }
+    }
+    assert_eq!(typed, ["1", ""]);
+    assert_eq!(alice.post(typing, json!({ "typing": 1 })).status, 400);
+    // Who reads is there.
+    let since = alice.get("/v1/poll?since=now").json()["cursor"].clone();
+    let since = since.as_str().unwrap().to_owned();
+    let waits = std::thread::spawn(move || alice.get(&format!("/v1/poll?since={since}&wait=30")));
+    loop {
+        let (topic, text) = heard();
+        if topic == "user/alice/presence" && text.contains("online") {
+            break;
+        }
+    }
+    // Her own presence ends the wait.
+    waits.join().unwrap();
+}
+
+#[test]
+fn a_room_is_changed_as_a_whole_or_not_at_all() {
+    let broker = managed().start();
+    let http = Http::new(&broker);
+    let [ann, bob] = ["ann", "bob"].map(|user| http.sign_in(user, ""));
+    assert_eq!(ann.post("/v1/rooms", json!({ "room": "yard" })).status, 201);
+    assert_eq!(bob.post("/v1/rooms/yard/join", json!({})).status, 200);
+    let moderator = json!({ "role": "moderator" });
+    assert_eq!(ann.put("/v1/rooms/yard/members/bob", moderator).status, 204);
+    let before = ann.get("/v1/rooms/yard").json();
+    let change = |who: &Http, what: Value| who.json("PATCH", "/v1/rooms/yard", what);
+    // A moderator does not archive, and nobody is slower than that.
+    for (who, what, code) in [
+        (
+            &bob,
+            json!({ "title": "Mine", "archived": true }),
+            "not_allowed",
+        ),
+        (
+            &ann,
+            json!({ "title": "Slow", "slow_s": 100_000 }),
+            "bad_request",
+        ),
+    ] {
+        assert_eq!(change(who, what).code(), code);
+        assert_eq!(ann.get("/v1/rooms/yard").json(), before);
+    }
+    let whole = json!({ "title": "The Yard", "slow_s": 5, "archived": true });
+    let changed = change(&ann, whole).json();
+    assert_eq!(changed["title"], "The Yard");
+    assert_eq!(
+        (&changed["slow_s"], &changed["archived"]),
+        (&json!(5), &json!(true))
+    );
 }
 
 #[test]

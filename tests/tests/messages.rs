@@ -4,7 +4,10 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidings_core::codec::{Ack, Connect, Packet, Publish, PublishProperties, ReasonCode, Version};
+use tidings_core::codec::{
+    Ack, Connect, Packet, Publish, PublishProperties, ReasonCode, RetainHandling, Subscribe,
+    SubscribeFilter, Version,
+};
 use tidings_core::message::QoS;
 use tidings_tests::raw_client::publish_packet;
 use tidings_tests::{Endpoint, RawClient, TidingsOptions, TidingsProcess, clean, persistent};
@@ -278,6 +281,35 @@ fn what_retention_took_is_a_gap() {
     assert_eq!(seqs(&page), [first]);
     let page = ann.history(json!({ "room": "lobby", "after": first - 1, "limit": 2 }));
     assert_eq!(page["gap"], Value::Null);
+
+    // A subscription says so in its SUBACK.
+    let mut gap_of = |filter: &str| {
+        let packet_id = ann.client.new_packet_id();
+        ann.client.send(&Packet::Subscribe(Subscribe {
+            packet_id,
+            subscription_id: None,
+            user: Vec::new(),
+            filters: vec![SubscribeFilter {
+                filter: filter.to_owned(),
+                qos: QoS::AtMostOnce,
+                no_local: true,
+                retain_as_published: false,
+                retain_handling: RetainHandling::DoNotSend,
+            }],
+        }));
+        loop {
+            let frame = ann.client.next();
+            if let Packet::SubAck(ack) = frame.packet() {
+                let gap = ack.user.iter().find(|(key, _)| key == "gap");
+                return gap.map(|(_, gap)| gap.clone());
+            }
+        }
+    };
+    let expected = Some(format!("chat/lobby 1-{}", first - 1));
+    assert_eq!(gap_of("$replay/seq/1/chat/lobby/+"), expected);
+    assert_eq!(gap_of("$replay/ts/0/chat/lobby/+"), expected);
+    assert_eq!(gap_of(&format!("$replay/seq/{first}/chat/lobby/+")), None);
+    assert_eq!(gap_of("$replay/last/5/chat/lobby/+"), None);
 }
 
 #[test]

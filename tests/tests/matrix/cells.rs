@@ -40,7 +40,10 @@ pub fn try_all(house: &mut House) -> Vec<Tried> {
             .filter(|person| *person != Person::Disabled)
             .map(|person| (person, caught(|| come(house, door, client, person))))
             .collect();
-        let spoken = caught(|| house.speak());
+        let spoken = caught(|| match door {
+            Door::Typists => house.type_something(),
+            _ => house.speak(),
+        });
         let mut found: Vec<_> = came
             .into_iter()
             .map(|(person, came)| {
@@ -89,6 +92,8 @@ enum Came {
     },
     /// Said something, or was told no.
     Spoke { words: String, refused: bool },
+    /// Typed, or was told no.
+    Typed { refused: bool },
     /// Got an answer that does not depend on what is said.
     Answered(Verdict),
     /// Signed in, and does nothing; with a Will that says this.
@@ -125,10 +130,31 @@ fn come(house: &mut House, door: Door, client: Client, person: Person) -> Came {
             };
             Came::Spoke { words, refused }
         }
-        (Door::Publish, _) => speak(house, client, person),
-        (Door::Will, _) => {
+        (Door::Publish, _) => {
+            let topic = format!("chat/cellar/{}", name_of(person));
+            speak(house, client, person, &topic)
+        }
+        (Door::AnotherName, _) => speak(house, client, person, &format!("chat/cellar/{SPEAKER}")),
+        (Door::Typing, Client::Http) => {
+            let answer = caller.send("POST", "/v1/rooms/cellar/typing", Some(json!({})));
+            Came::Typed {
+                refused: match (answer.status, answer.code()) {
+                    (204, _) => false,
+                    (403, "not_allowed") => true,
+                    _ => panic!("{answer:?}"),
+                },
+            }
+        }
+        (Door::Typing, _) => {
+            let topic = format!("typing/cellar/{}", name_of(person));
+            let spoke = speak(house, client, person, &topic);
+            let refused = matches!(spoke, Came::Spoke { refused: true, .. });
+            Came::Typed { refused }
+        }
+        (Door::Will | Door::RetainedWill, _) => {
             let words = house.words_of(person);
-            house.connect(client, person, Some(&words)).abandon();
+            let will = (words.as_str(), door == Door::RetainedWill);
+            house.connect(client, person, Some(will)).abandon();
             Came::Spoke {
                 words,
                 refused: false,
@@ -182,15 +208,21 @@ fn come(house: &mut House, door: Door, client: Client, person: Person) -> Came {
 /// What the disabled does while that can be: everything but speaking and asking.
 fn come_early(house: &mut House, door: Door, client: Client) -> Came {
     let person = Person::Disabled;
-    let only_waits = matches!(door, Door::Publish | Door::History | Door::Request);
+    let only_waits = matches!(
+        door,
+        Door::Publish | Door::AnotherName | Door::Typing | Door::History | Door::Request
+    );
+    let has_will = matches!(door, Door::Will | Door::RetainedWill);
     match client {
         Client::Http if only_waits || matches!(door, Door::Retained | Door::Presence) => {
             Came::SignedIn
         }
-        Client::V311 | Client::V5 if only_waits || door == Door::Will => {
-            let will = (door == Door::Will).then(|| house.words_of(person));
+        Client::V311 | Client::V5 if only_waits || has_will => {
+            let will = has_will.then(|| house.words_of(person));
+            let retained = door == Door::RetainedWill;
+            let says = will.as_deref().map(|text| (text, retained));
             Came::Waits {
-                client: house.connect(client, person, will.as_deref()),
+                client: house.connect(client, person, says),
                 will,
             }
         }
@@ -199,16 +231,16 @@ fn come_early(house: &mut House, door: Door, client: Client) -> Came {
 }
 
 /// Publishes over MQTT. A client of MQTT 3 is told in its inbox, and its connection ends.
-fn speak(house: &mut House, client: Client, person: Person) -> Came {
+fn speak(house: &mut House, client: Client, person: Person, topic: &str) -> Came {
     let (words, name) = (house.words_of(person), name_of(person));
     let mut connection = house.connect(client, person, None);
     if client == Client::V311 {
         let inbox = format!("user/{name}/inbox");
         assert!(!connection.subscribe(&inbox, QoS::AtLeastOnce).is_failure());
     }
-    let (topic, id) = (format!("chat/cellar/{name}"), connection.new_packet_id());
+    let id = connection.new_packet_id();
     connection.send(&publish_packet(
-        &topic,
+        topic,
         words.as_bytes(),
         QoS::AtLeastOnce,
         id,
@@ -225,7 +257,7 @@ fn speak(house: &mut House, client: Client, person: Person) -> Came {
                 let notice = frame.delivery().expect("it is a PUBLISH");
                 connection.acknowledge(&notice);
                 let notice: Value = serde_json::from_slice(&notice.payload).expect("JSON");
-                if notice["event"] == "refused" && notice["topic"] == topic.as_str() {
+                if notice["event"] == "refused" && notice["topic"] == topic {
                     connection.expect_closed();
                     break true;
                 }
@@ -248,6 +280,7 @@ fn filter(door: Door, group: &str) -> String {
         Door::Replay => "$replay/last/1000/chat/#".to_owned(),
         Door::Retained => "room/#".to_owned(),
         Door::Presence => "user/+/presence".to_owned(),
+        Door::Typists => "typing/#".to_owned(),
         _ => panic!("{door} is no subscription"),
     }
 }
@@ -445,10 +478,23 @@ impl Asker {
 
 // ---- What became of it
 
-fn conclude(house: &House, door: Door, person: Person, came: Came) -> Result<Verdict, String> {
+fn conclude(house: &mut House, door: Door, person: Person, came: Came) -> Result<Verdict, String> {
     let (secret, mark) = (house.secret(), house.mark());
     match came {
         Came::Answered(verdict) => Ok(verdict),
+        Came::Typed { refused } => match (refused, house.hears_typing(name_of(person), refused)) {
+            (false, true) => Ok(Verdict::Gets),
+            (true, false) => Ok(Verdict::Refused),
+            (refused, heard) => Err(format!("refused: {refused}, heard: {heard}")),
+        },
+        Came::Spoke { words, .. } if door == Door::RetainedWill => {
+            let kept = house.kept_of(name_of(person)).contains(&words);
+            match (house.seen.contains(&words), kept) {
+                (true, true) => Ok(Verdict::Gets),
+                (false, false) => Ok(Verdict::Nothing),
+                (heard, kept) => Err(format!("heard: {heard}, retained: {kept}")),
+            }
+        }
         Came::Spoke { words, refused } => match (refused, house.seen.contains(&words)) {
             (false, true) => Ok(Verdict::Gets),
             (true, false) => Ok(Verdict::Refused),
@@ -466,12 +512,16 @@ fn conclude(house: &House, door: Door, person: Person, came: Came) -> Result<Ver
                 _ => delivery.text() == mark,
             };
             let heard = received_until(&mut client, last);
-            judge(door, person, refused, &heard, &secret)
+            judge(door, person, refused, &heard, &secret, true)
         }
         Came::Reads { mut events, cursor } => {
             let last = if is_by_name(door) { &secret } else { &mark };
             let live = streamed_until(&mut events, last);
-            let verdict = judge(door, person, false, &live, &secret)?;
+            let verdict = judge(door, person, false, &live, &secret, false)?;
+            if door == Door::Typists {
+                // It is nowhere but there.
+                return Ok(verdict);
+            }
             // The same, from the journal.
             let caller = &house.account(person).http;
             let path = stream_path(door);
@@ -479,7 +529,7 @@ fn conclude(house: &House, door: Door, person: Person, came: Came) -> Result<Ver
             let again = caller.stream(&format!("{path}{and}since={cursor}"));
             let mut again = again.map_err(|answer| format!("from a cursor: {answer:?}"))?;
             let again = streamed_until(&mut again, last);
-            let again = judge(door, person, false, &again, &secret)?;
+            let again = judge(door, person, false, &again, &secret, false)?;
             same(verdict, again)
         }
         Came::Polls { thread, cursor } => {
@@ -531,7 +581,7 @@ fn judge_polled(
 ) -> Result<Verdict, String> {
     match polled.refused {
         Some(status) => Err(format!("a poll was answered {status}")),
-        None => judge(door, person, false, &polled.heard, secret),
+        None => judge(door, person, false, &polled.heard, secret, false),
     }
 }
 
@@ -542,6 +592,7 @@ fn judge(
     refused: bool,
     heard: &[Heard],
     secret: &str,
+    over_mqtt: bool,
 ) -> Result<Verdict, String> {
     let own_ban = format!("room/cellar/ban/{}", name_of(person));
     let has = |wanted: &str| heard.iter().any(|(topic, _)| topic == wanted);
@@ -564,6 +615,10 @@ fn judge(
             .iter()
             .any(|(topic, text)| *topic == speakers && text.contains("online")),
         Door::Replay | Door::ReplayByName => said(OLD_SECRET) && said(secret),
+        // The old one is retained.
+        Door::ByName | Door::Everything | Door::ThreeLevels if over_mqtt => {
+            said(OLD_SECRET) && said(secret)
+        }
         _ => said(secret),
     };
     match (refused, has_all, of_the_room.is_empty()) {
@@ -601,7 +656,9 @@ fn conclude_disabled(
             (polled.heard, None)
         }
         Came::SignedIn => (Vec::new(), None),
-        Came::Spoke { .. } | Came::Answered(_) => return Err("was not let in before".to_owned()),
+        Came::Spoke { .. } | Came::Typed { .. } | Came::Answered(_) => {
+            return Err("was not let in before".to_owned());
+        }
     };
     let since = |text: &str| text.starts_with("secret ") || text.starts_with("mark ");
     if let Some(late) = heard.iter().find(|(_, text)| since(text)) {
@@ -646,6 +703,7 @@ fn again_over_http(caller: &Caller, door: Door) -> crate::http::Answer {
             let said = json!({ "text": "let me in" });
             caller.send("POST", "/v1/rooms/cellar/messages", Some(said))
         }
+        Door::Typing => caller.send("POST", "/v1/rooms/cellar/typing", Some(json!({}))),
         Door::History => caller.get("/v1/rooms/cellar/messages"),
         Door::Retained => caller.get("/v1/rooms/cellar"),
         Door::Request => caller.get("/v1/rooms"),

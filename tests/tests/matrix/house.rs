@@ -7,14 +7,14 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use tidings_core::codec::{Connect, ReasonCode, Version, Will};
+use tidings_core::codec::{Connect, Packet, Publish, PublishProperties, ReasonCode, Version, Will};
 use tidings_core::message::QoS;
 use tidings_tests::{DEADLINE, Endpoint, RawClient, TidingsOptions, TidingsProcess, binary, clean};
 
 use crate::http::Caller;
 use crate::table::{Client, PEOPLE, Person};
 
-const PASSWORD: &str = "correct horse";
+pub const PASSWORD: &str = "correct horse";
 
 /// Who speaks in the room, owns it, and shows her presence to those who share a room with her.
 pub const SPEAKER: &str = "olga";
@@ -22,7 +22,7 @@ pub const SPEAKER: &str = "olga";
 /// Who speaks in the lobby, and is not in the room.
 pub const MARKER: &str = "zoe";
 
-/// What was said before anyone was banned or disabled.
+/// What was said before anyone was banned or disabled, and is retained.
 pub const OLD_SECRET: &str = "an old secret";
 
 /// Somebody who is tried.
@@ -40,6 +40,9 @@ pub struct House {
     speaker: RawClient,
     marker: RawClient,
     watcher: RawClient,
+    /// Hears who types in the room.
+    ears: RawClient,
+    typed: Vec<String>,
     /// Every text that the watcher saw in the room.
     pub seen: Vec<String>,
     round: u32,
@@ -94,13 +97,15 @@ impl House {
             RawClient::connect(broker.tcp(), &connect)
         };
         let (speaker, marker) = (enter(SPEAKER, "speaker"), enter(MARKER, "marker"));
-        let watcher = enter(SPEAKER, "watcher");
+        let (watcher, ears) = (enter(SPEAKER, "watcher"), enter(SPEAKER, "ears"));
         let mut house = Self {
             broker,
             accounts,
             speaker,
             marker,
             watcher,
+            ears,
+            typed: Vec::new(),
             seen: Vec::new(),
             round: 0,
             connections: 0,
@@ -126,16 +131,31 @@ impl House {
             let http = &self.accounts[user].http;
             http.does("POST", "/v1/rooms/cellar/join", json!({}));
         }
+        // In a channel nobody sees who is in it, so that it shows nobody's presence.
+        let channel = json!({ "room": "tower", "kind": "channel" });
+        olga.does("POST", "/v1/rooms", channel);
         for person in PEOPLE {
             let http = &self.accounts[name_of(person)].http;
+            http.does("POST", "/v1/rooms/tower/join", json!({}));
             http.does("POST", "/v1/rooms/lobby/join", json!({}));
         }
         let reader = json!({ "role": "reader" });
         olga.does("PUT", "/v1/rooms/cellar/members/rex", reader);
         let granted = self.watcher.subscribe("chat/cellar/#", QoS::AtLeastOnce);
         assert_eq!(granted, ReasonCode::GrantedQoS1);
-        self.speaker
-            .publish("chat/cellar/olga", OLD_SECRET, QoS::AtLeastOnce);
+        let granted = self.ears.subscribe("typing/cellar/+", QoS::AtMostOnce);
+        assert!(!granted.is_failure());
+        let packet_id = self.speaker.new_packet_id();
+        self.speaker.send(&Packet::Publish(Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            topic: "chat/cellar/olga",
+            packet_id: Some(packet_id),
+            properties: PublishProperties::default(),
+            payload: OLD_SECRET.as_bytes(),
+        }));
+        self.speaker.expect_puback(packet_id);
         self.marker
             .publish("chat/lobby/zoe", "welcome", QoS::AtLeastOnce);
         olga.does("PUT", "/v1/rooms/cellar/read", json!({ "seq": 1 }));
@@ -170,20 +190,25 @@ impl House {
         }
     }
 
-    /// Signs somebody in over MQTT, with a Will that says this in the room.
+    /// Signs somebody in over MQTT, with a Will that says this in the room, retained or not.
     #[track_caller]
-    pub fn connect(&mut self, client: Client, person: Person, will: Option<&str>) -> RawClient {
+    pub fn connect(
+        &mut self,
+        client: Client,
+        person: Person,
+        will: Option<(&str, bool)>,
+    ) -> RawClient {
         self.connections += 1;
         let name = name_of(person);
         let (id, topic) = (
             format!("{name}-{}", self.connections),
             format!("chat/cellar/{name}"),
         );
-        let will = will.map(|text| Will {
+        let will = will.map(|(text, retain)| Will {
             topic: &topic,
             payload: text.as_bytes(),
             qos: QoS::AtLeastOnce,
-            retain: false,
+            retain,
             delay_s: 0,
             properties: Default::default(),
         });
@@ -224,6 +249,59 @@ impl House {
         }
     }
 
+    /// The speaker types, in the room and then, as the mark, where everyone is.
+    #[track_caller]
+    pub fn type_something(&mut self) {
+        let (secret, mark) = (self.secret(), self.mark());
+        for (room, text) in [("cellar", secret), ("tower", mark)] {
+            let topic = format!("typing/{room}/{SPEAKER}");
+            self.speaker.publish(&topic, text, QoS::AtLeastOnce);
+        }
+    }
+
+    /// Whether it is heard in the room that somebody types, for the next time; who was refused is not
+    /// waited for.
+    pub fn hears_typing(&mut self, name: &str, refused: bool) -> bool {
+        let topic = format!("typing/cellar/{name}");
+        loop {
+            if let Some(at) = self.typed.iter().position(|one| *one == topic) {
+                self.typed.remove(at);
+                return true;
+            }
+            let next = match refused {
+                true => self.ears.try_received(),
+                false => self.ears.try_next().map(Some),
+            };
+            let Ok(Some(frame)) = next else {
+                return false;
+            };
+            // That it is over follows by itself.
+            let heard = frame.delivery().filter(|one| !one.payload.is_empty());
+            self.typed.extend(heard.map(|one| one.topic));
+        }
+    }
+
+    /// What is retained in the room of somebody.
+    #[track_caller]
+    pub fn kept_of(&self, name: &str) -> Vec<String> {
+        let account = &self.accounts[SPEAKER];
+        let connect = clean(Version::V5, "kept");
+        let connect = with_secret(connect, SPEAKER, account.secret.as_bytes());
+        let mut client = RawClient::connect(self.broker.tcp(), &connect);
+        // There is a record of the room, which comes after all of the first filter.
+        for filter in [format!("chat/cellar/{name}"), "room/cellar".to_owned()] {
+            client.subscribe(&filter, QoS::AtLeastOnce);
+        }
+        let mut kept = Vec::new();
+        loop {
+            let delivery = client.receive();
+            if delivery.topic == "room/cellar" {
+                return kept;
+            }
+            kept.push(delivery.text());
+        }
+    }
+
     pub fn next_round(&mut self) {
         self.round += 1;
     }
@@ -244,7 +322,7 @@ impl House {
     }
 }
 
-fn with_secret<'a>(connect: Connect<'a>, user: &'a str, secret: &'a [u8]) -> Connect<'a> {
+pub fn with_secret<'a>(connect: Connect<'a>, user: &'a str, secret: &'a [u8]) -> Connect<'a> {
     Connect {
         username: Some(user),
         password: Some(secret),
@@ -263,7 +341,7 @@ fn version(client: Client) -> Version {
 
 /// A command about accounts, to a broker that runs; what it printed.
 #[track_caller]
-fn tidings(broker: &TidingsProcess, words: &[&str]) -> String {
+pub fn tidings(broker: &TidingsProcess, words: &[&str]) -> String {
     let mut child = Command::new(binary::tidings())
         .args(words)
         .arg("--data-dir")

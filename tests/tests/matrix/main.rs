@@ -4,6 +4,7 @@
 mod cells;
 mod house;
 mod http;
+mod revocation;
 mod table;
 
 use house::House;

@@ -30,6 +30,14 @@ pub enum Door {
     Retained,
     /// A Will that speaks in the room.
     Will,
+    /// The same, retained.
+    RetainedWill,
+    /// Speak in the room under the name of another.
+    AnotherName,
+    /// Type in the room.
+    Typing,
+    /// `typing/#`
+    Typists,
     /// The request `history`; over HTTP the messages of the room.
     History,
     /// `/v1/events`, live and from a cursor on.
@@ -42,7 +50,7 @@ pub enum Door {
     Request,
 }
 
-pub const DOORS: [Door; 15] = [
+pub const DOORS: [Door; 19] = [
     Publish,
     ByName,
     Everything,
@@ -53,6 +61,10 @@ pub const DOORS: [Door; 15] = [
     Replay,
     Retained,
     Will,
+    RetainedWill,
+    AnotherName,
+    Typing,
+    Typists,
     History,
     Events,
     Poll,
@@ -164,6 +176,12 @@ pub const TABLE: &[Row] = &[
     row(Retained,       WEB,       [ Gets,   Gets,    Refused, Refused, NoEntry, Refused ]),
     row(Will,           MQTT,      [ Gets,   Nothing, Nothing, Nothing, NoEntry, Nothing ]),
     none(Will,          WEB,       "a request has no connection whose loss says something"),
+    row(RetainedWill,   MQTT,      [ Gets,   Nothing, Nothing, Nothing, NoEntry, Nothing ]),
+    none(RetainedWill,  WEB,       "a request has no connection whose loss says something"),
+    row(AnotherName,    MQTT,      [ Refused, Refused, Refused, Refused, NoEntry, Refused ]),
+    none(AnotherName,   WEB,       "no path and no body names who speaks: it is who signed in"),
+    row(Typing,         ALL,       [ Gets,   Refused, Refused, Refused, NoEntry, Refused ]),
+    row(Typists,        ALL,       [ Gets,   Gets,    Nothing, Nothing, NoEntry, Nothing ]),
     row(History,        ALL,       [ Gets,   Gets,    Refused, Refused, NoEntry, Refused ]),
     row(Events,         WEB,       [ Gets,   Gets,    Nothing, Nothing, NoEntry, Nothing ]),
     none(Events,        MQTT,      "a stream of events is HTTP"),

@@ -405,6 +405,36 @@ fn who_changes_connections_at_random_sees_everything_once_and_in_order() {
 }
 
 #[test]
+fn a_session_that_comes_back_is_told_positions_as_before() {
+    for shards in [1, 4] {
+        let mut house = House::new(Setup::shards(shards));
+        let bob = house.connect(Login::v5("bob"));
+        let login = Login::v5("alice").persistent();
+        let alice = house.connect(login.clone());
+        house.subscribe(alice, &after("now", QoS::AtLeastOnce));
+        publish(&mut house, bob, 1..=2);
+        assert_eq!(house.take_arrivals(alice).len(), 2);
+        house.leave(alice);
+        publish(&mut house, bob, 3..=5);
+        assert!(house.reconnect(alice, login));
+        publish(&mut house, bob, 6..=7);
+        let arrivals = house.take_arrivals(alice);
+        let payloads: Vec<_> = arrivals.iter().map(|d| d.payload.clone()).collect();
+        // At QoS 0 nothing waits for who is away.
+        assert_eq!(payloads.last().map(String::as_str), Some("7"));
+        let position = cursor_of(&arrivals[arrivals.len() - 2]).to_owned();
+        let next = house.connect(Login::v5("next"));
+        house.subscribe(next, &after(&position, QoS::AtLeastOnce));
+        assert_eq!(house.take_payloads(next), texts(7..=7));
+        assert!(
+            arrivals
+                .iter()
+                .all(|delivery| !cursor_of(delivery).is_empty())
+        );
+    }
+}
+
+#[test]
 fn a_client_that_takes_small_packets_gets_its_suback_without_explanation() {
     let mut house = House::new(Setup::default());
     let mut login = Login::v5("alice");
