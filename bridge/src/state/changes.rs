@@ -39,6 +39,47 @@ pub(super) fn key(stream: &str, change: &ChangeRecord) -> Arc<str> {
     }
 }
 
+/// Whether a change is of no use any more when the first message that its stream has left is `first`. The
+/// recall of a message that is gone is for what is left of its edits, which are older than it.
+pub(super) fn is_over(change: &ChangeRecord, first: Seq) -> bool {
+    match change.what {
+        What::Recalled => change.seq < first,
+        What::Edited | What::Reaction(_) => change.of < first,
+    }
+}
+
+/// The stream whose change stands under a key.
+pub(super) fn stream_of(key: &str) -> &str {
+    key.split_once('\0').map_or(key, |(stream, _)| stream)
+}
+
+/// Asks for the first message of each stream once, as long as keys come in their order.
+pub(super) struct Firsts<'a> {
+    ask: &'a mut dyn FnMut(&str) -> Option<Seq>,
+    known: Option<(String, Option<Seq>)>,
+}
+
+impl<'a> Firsts<'a> {
+    /// `ask` gives the number of the first message that a stream has left; `None`: not to be known.
+    pub(super) fn new(ask: &'a mut dyn FnMut(&str) -> Option<Seq>) -> Self {
+        Self { ask, known: None }
+    }
+
+    /// Whether the change under `key` is of no use any more.
+    pub(super) fn have_passed(&mut self, key: &str, change: &ChangeRecord) -> bool {
+        let stream = stream_of(key);
+        let first = match &self.known {
+            Some((known, first)) if known == stream => *first,
+            _ => {
+                let first = (self.ask)(stream);
+                self.known = Some((stream.to_owned(), first));
+                first
+            }
+        };
+        first.is_some_and(|first| is_over(change, first))
+    }
+}
+
 /// Appends the binary form of a change, without its key.
 pub(super) fn encode(change: &ChangeRecord, out: &mut Vec<u8>) {
     put_varint(out, change.offset.0);

@@ -14,7 +14,7 @@ use tidings_core::state::{GroupRecord, Retained, SessionRecord, State};
 use tidings_core::topic;
 
 use super::apply::{Tables, apply_batch};
-use super::changes;
+use super::changes::{self, Firsts};
 use super::index::{Index, Place};
 use super::record::{Kind, PAGE_RECORDS, Records, StateRecord};
 use super::retained::Search;
@@ -38,6 +38,20 @@ struct Maps {
 }
 
 impl MemoryState {
+    /// As [`super::SledState::forget_changes`].
+    pub fn forget_changes(&self, first: &mut dyn FnMut(&str) -> Option<Seq>) -> usize {
+        let mut firsts = Firsts::new(first);
+        let changes = self.maps().changes.clone();
+        let over = changes
+            .iter()
+            .filter(|(key, change)| firsts.have_passed(key, change));
+        let mut forgotten = 0;
+        for (key, _) in over {
+            forgotten += usize::from(self.maps().changes.remove(key).is_some());
+        }
+        forgotten
+    }
+
     /// An empty state at offset 0.
     pub fn new() -> Self {
         Self::default()

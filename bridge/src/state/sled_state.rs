@@ -29,7 +29,7 @@ use tidings_core::topic;
 use tracing::error;
 
 use super::apply::{Tables, apply_batch};
-use super::changes;
+use super::changes::{self, Firsts};
 use super::index::{Index, Place};
 use super::overlay::{Found, Layer, MergedPage, merged_page};
 use super::record::{Kind, PAGE_RECORDS, Records, StateRecord};
@@ -277,6 +277,41 @@ impl SledState {
             after,
             limit,
         )
+    }
+
+    /// Forgets the changes of messages that retention has taken, and gives how many. `first` gives the number
+    /// of the first message that a stream has left; `None`: not to be known. It is called without a lock.
+    pub fn forget_changes(&self, first: &mut dyn FnMut(&str) -> Option<Seq>) -> usize {
+        let mut firsts = Firsts::new(first);
+        let mut forgotten = 0;
+        let mut after: Option<Arc<str>> = None;
+        loop {
+            let page = self.change_page("", after.as_deref(), PAGE_RECORDS);
+            let mut over = Vec::new();
+            for (key, found) in page.records {
+                let change = match found {
+                    Found::Changed(change) => change,
+                    Found::OnDisk(stored) => match self.disk.must(stored.read()) {
+                        StateRecord::Change(_, change) => change,
+                        _ => continue,
+                    },
+                };
+                if firsts.have_passed(&key, &change) {
+                    over.push(key);
+                }
+            }
+            forgotten += over.len();
+            // Nobody changes them meanwhile: a change of what is not there is refused.
+            let mut live = self.live();
+            for key in over {
+                live.active.changes.insert(key, None);
+            }
+            drop(live);
+            if page.go_on_after.is_none() {
+                return forgotten;
+            }
+            after = page.go_on_after;
+        }
     }
 
     /// Shows the changes whose key begins with `prefix` and comes after `after`, in order, until

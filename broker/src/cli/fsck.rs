@@ -1,6 +1,7 @@
 //! `tidings fsck`: every checksum of the journal, and whether the state on disk says what the
 //! journal says. It changes nothing: the state is opened as a copy.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,7 +14,8 @@ use tidings_bridge::journal::segments::fs::{Fs, RealFs};
 use tidings_bridge::journal::segments::{FsckReport, fsck};
 use tidings_bridge::state::{Options, Records as _, SledState, compare, rebuild_in_memory};
 use tidings_broker::store::journal_folder;
-use tidings_core::journal::{Batch, Entry};
+use tidings_core::journal::{Batch, Entry, Record};
+use tidings_core::message::Seq;
 use tidings_core::state::State;
 
 use super::{FOUND_PROBLEMS, SettingsArgs};
@@ -165,7 +167,16 @@ fn check_state(
         bar.set_length(total);
         bar.set_position(done);
     };
+    // Of what became of messages that are gone, a part may be forgotten.
+    let mut firsts: HashMap<Arc<str>, Seq> = HashMap::new();
     fsck(journal, &mut progress, &mut |entry: Entry| {
+        if let Record::Published(published) = &entry.record
+            && published.seq != Seq(0)
+        {
+            let first = firsts.entry(published.stream.clone());
+            let first = first.or_insert(published.seq);
+            *first = published.seq.min(*first);
+        }
         waiting.entries.push((0, entry));
         if waiting.entries.len() >= BATCH {
             apply(&mut waiting);
@@ -175,6 +186,12 @@ fn check_state(
     if let Some(error) = failed {
         return Err(error).context("the copy of the state cannot be written");
     }
+    let mut first = |stream: &str| {
+        let head = || Seq(State::stream_head(&built, stream).0 + 1);
+        Some(firsts.get(stream).copied().unwrap_or_else(head))
+    };
+    built.forget_changes(&mut first);
+    on_disk.forget_changes(&mut first);
     let settled = on_disk
         .settle()
         .context("the copy of the state cannot be written")?;

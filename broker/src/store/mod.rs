@@ -363,6 +363,7 @@ impl RunningStore {
             written: self.written.clone(),
             clock,
             readers,
+            trimmed: Arc::default(),
         };
         self.upkeep = Some(upkeep::Upkeep::start(work)?);
         Ok(())

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use tidings_bridge::journal::segments::SegmentJournal;
 use tidings_bridge::journal::thread::JournalHandle;
 use tidings_bridge::state::{SledState, snapshot};
 use tidings_core::journal::Journal;
-use tidings_core::message::Offset;
+use tidings_core::message::{Offset, Seq};
 use tidings_core::state::State;
 use tidings_core::topic::ReplayFrom;
 use tracing::{debug, error, warn};
@@ -58,6 +58,8 @@ pub(super) struct Work {
     pub written: Arc<AtomicU64>,
     pub clock: Clock,
     pub readers: LowestReader,
+    /// Messages went, and what is known of their edits, recalls and reactions is to go.
+    pub trimmed: Arc<AtomicBool>,
 }
 
 /// When things were done last.
@@ -137,11 +139,27 @@ impl Work {
             self.state.checkpoint()?;
             last.checkpoint = Instant::now();
         }
+        if self.trimmed.swap(false, Relaxed) {
+            self.forget_changes();
+        }
         if is_snapshot_due || last.trim.elapsed() >= TRIM_EVERY {
             last.trim = Instant::now();
             self.trim(last.needed_from);
         }
         Ok(())
+    }
+
+    /// What became of messages that are gone is of no use.
+    fn forget_changes(&self) {
+        let mut first = |stream: &str| {
+            let found = self.journal.history(stream, Seq(1), 1).ok()?;
+            let left = found.first().map(|entry| entry.published.seq);
+            Some(left.unwrap_or_else(|| Seq(self.state.stream_head(stream).0 + 1)))
+        };
+        let forgotten = self.state.forget_changes(&mut first);
+        if forgotten > 0 {
+            debug!(forgotten, "changes of messages that were trimmed");
+        }
     }
 
     fn trim(&self, snapshot: Offset) {
@@ -158,10 +176,12 @@ impl Work {
             history: Arc::new(move |topic| rules.decide(topic).keep.copied()),
             max_backlog_bytes: Some(self.options.backlog_max_bytes),
         };
+        let trimmed = self.trimmed.clone();
         self.handle.trim(
             retention,
-            Box::new(|done| match done {
+            Box::new(move |done| match done {
                 Ok(report) if report.removed + report.compacted > 0 => {
+                    trimmed.store(true, Relaxed);
                     debug!(start = %report.start, freed_bytes = report.freed_bytes, "trimmed the journal");
                 }
                 Ok(_) => {}

@@ -2,6 +2,7 @@
 //! while somebody is reading.
 
 use tidings_core::codec::ReasonCode;
+use tidings_core::message::Seq;
 use tidings_tests::simulation::{
     ClientId, Filter, House, Login, Post, Said, Setup, room_rules, talk_schedule,
 };
@@ -133,4 +134,40 @@ fn random_talks_keep_numbers_names_and_rights() {
         numbered > 1_000 && refused > 100 && recalls > 10,
         "{numbered} {refused} {recalls}"
     );
+}
+
+#[test]
+fn who_is_mentioned_by_the_last_message_before_a_crash_is_told_once_after_it() {
+    for shards in [1, 4] {
+        let mut house = room(shards);
+        let ann = join(&mut house, "phone", "ann");
+        let inbox = |house: &House| -> Vec<String> {
+            let journal = house.disk.journal();
+            let stored = journal.history("user/bob/inbox", Seq(0), 100).unwrap();
+            let texts = stored.iter().map(|entry| &entry.published.message.payload);
+            texts
+                .map(|payload| String::from_utf8_lossy(payload).into_owned())
+                .collect()
+        };
+        let notice = |seq: u64| {
+            format!("{{\"event\":\"mentioned\",\"room\":\"hall\",\"seq\":{seq},\"from\":\"ann\"}}")
+        };
+        house.publish(ann, Post::qos1("chat/hall/ann", "hello @bob"));
+        assert_eq!(inbox(&house), [notice(1)]);
+        house.hold_commits = true;
+        house.tell(ann, |c| c.publish(Post::qos1("chat/hall/ann", "still there, @bob?")));
+        house.settle();
+        // The message reached the disk, and what was to follow did not.
+        let waiting = house.disk.waiting();
+        assert!(waiting > 0, "nothing waits for the disk");
+        house.crash(waiting);
+        house.hold_commits = false;
+        house.settle();
+        assert_eq!(inbox(&house), [notice(1), notice(2)]);
+        for _ in 0..2 {
+            house.crash(0);
+            house.settle();
+        }
+        assert_eq!(inbox(&house), [notice(1), notice(2)]);
+    }
 }

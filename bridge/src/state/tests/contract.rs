@@ -469,6 +469,40 @@ fn a_message_knows_its_recall_its_newest_edit_and_one_reaction_of_each_user() {
 }
 
 #[test]
+fn what_became_of_messages_that_are_gone_is_forgotten() {
+    each(|subject, log| {
+        subject.apply(&log.append([
+            entry_of_room(1, "chat/r/ann", "helo"),
+            entry_of_room(2, "chat/r/ann/edit/1", "hello"),
+            entry_of_room(3, "chat/r/bob/react/1", "+1"),
+            entry_of_room(4, "chat/r/ann", "oh"),
+            entry_of_room(5, "chat/r/ann/edit/4", "oh!"),
+            entry_of_room(6, "chat/r/ann/recall/4", ""),
+            entry_of_room(7, "chat/r/ann", "well"),
+            entry_of_room(8, "chat/r/bob/react/7", "?"),
+        ]));
+        let counts = |subject: &Subject| {
+            [1, 4, 7].map(|of| subject.state().changes("chat/r", Seq(of), 10).len())
+        };
+        assert_eq!(counts(subject), [2, 2, 1]);
+        let mut asked = Vec::new();
+        let mut forget = |subject: &Subject, first| {
+            subject.forget_changes(&mut |stream| {
+                asked.push(stream.to_owned());
+                first
+            })
+        };
+        assert_eq!(forget(&*subject, None), 0);
+        // Of message 4 an edit is left, which says what was recalled.
+        assert_eq!(forget(subject, Some(Seq(5))), 3);
+        assert_eq!(counts(subject), [0, 1, 1]);
+        assert_eq!(forget(subject, Some(Seq(7))), 1);
+        assert_eq!(counts(subject), [0, 0, 1]);
+        assert_eq!(asked, ["chat/r"; 3]);
+    });
+}
+
+#[test]
 fn recalls_are_found_by_range() {
     each(|subject, log| {
         let recall = |seq: u64, of: u64| entry_of_room(seq, &format!("chat/r/ann/recall/{of}"), "");

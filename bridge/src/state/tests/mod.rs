@@ -267,6 +267,16 @@ impl Subject {
         all
     }
 
+    fn forget_changes(&self, first: &mut dyn FnMut(&str) -> Option<Seq>) -> usize {
+        match self {
+            Self::Memory(state) => state.forget_changes(first),
+            Self::Sled(subject) => {
+                let state = subject.state.as_ref().expect("it is open");
+                state.forget_changes(first)
+            }
+        }
+    }
+
     fn sled(rhythm: Rhythm) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let log = Log::default();

@@ -6,20 +6,27 @@
 //! whatever is read from the journal passes [`Shard::redact`] first, and what was read before and waits
 //! is looked through again when a recall is stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::access::push_json;
 use super::commit::Pending;
 use super::deliver::append_cost;
+use super::read_on::PAGE_BYTES;
 use super::{Now, Shard};
 use crate::codec::ReasonCode;
-use crate::journal::{Page, Published, ReadEntry};
-use crate::message::{Message, Publisher, QoS, Seq};
+use crate::journal::{Audience, Page, Published, ReadEntry};
+use crate::message::{Message, Offset, Publisher, QoS, Seq};
 use crate::messages::{Kind, mentions_of, reaction, redacted};
 use crate::rules::{Identity, IdentityKind};
 use crate::session::content::Content;
 use crate::session::{CatchUp, Route};
+
+/// Entries at the end of the journal that are looked through at a start for mentions that were not told: more
+/// than one group commit has.
+const LOOK_BACK: u64 = 4096;
 
 /// Why a change is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,25 +215,75 @@ impl Shard {
 
     /// Tells those whom a message of a room mentions, as far as they may read it, when it is stored.
     pub(super) fn tell_mentioned(&mut self, now: Now, published: &Published) {
-        let names = mentions_of(published);
-        if names.is_empty() {
+        for (inbox, notice) in self.notices_of(published) {
+            let published = self.notice_to(now, inbox, notice);
+            if published.history || self.is_wanted(&published.message.topic) {
+                let bytes = append_cost(&published);
+                self.append_message(published, Pending::Quiet { bytes });
+            } else {
+                self.spread(now, Content::Shared(&published), None);
+            }
+        }
+    }
+
+    /// A notice is stored after the message that it is about. Who was mentioned just before the last stop
+    /// and was not told because of it, is told now: what the last entries mention is held against the
+    /// notices among them. One shard does it for all.
+    pub(super) fn tell_who_was_mentioned_before(&mut self, now: Now) {
+        if self.options.id != 0 {
             return;
         }
+        let end = self.position;
+        let mut next = Offset(end.0.saturating_sub(LOOK_BACK)).max(self.journal.start());
+        let everything = [Arc::from("#")];
+        let (mut told, mut to_tell) = (HashSet::new(), Vec::new());
+        while next < end {
+            let Ok(page) = self.journal.read(&everything, next, end, PAGE_BYTES) else {
+                // The journal says so itself to whoever reads next.
+                return;
+            };
+            for ReadEntry { published, .. } in &page.entries {
+                let message = &published.message;
+                if published.audience != Audience::Everyone {
+                    continue;
+                }
+                if message.publisher.user.is_empty() && message.topic.starts_with("user/") {
+                    told.insert((message.topic.clone(), message.payload.clone()));
+                }
+                to_tell.extend(self.notices_of(published));
+            }
+            next = page.next.max(next.next());
+        }
+        for (inbox, notice) in to_tell {
+            if told.insert((inbox.clone(), notice.clone())) {
+                let published = self.notice_to(now, inbox, notice);
+                if published.history {
+                    let bytes = append_cost(&published);
+                    self.append_message(published, Pending::Quiet { bytes });
+                }
+            }
+        }
+    }
+
+    /// Inboxes of those whom a message of a room mentions, as far as they may read it, with what they are to
+    /// be told.
+    fn notices_of(&self, published: &Published) -> Vec<(Arc<str>, Bytes)> {
+        let names = mentions_of(published);
+        if names.is_empty() {
+            return Vec::new();
+        }
         let Some(room) = room_of(&self.rules.decide(&published.message.topic)) else {
-            return;
+            return Vec::new();
         };
         let from = &published.message.publisher.user;
-        for name in names {
+        let notice = |name: Arc<str>| {
             let who = Identity::user(&name);
             let reads = self
                 .rules
                 .may_receive(&published.message.topic, &who, &*self.members);
-            let Some(inbox) = self
+            let inbox = self
                 .private_inbox(&who)
-                .filter(|_| name != *from && reads.is_allowed())
-            else {
-                continue;
-            };
+                .filter(|_| name != *from && reads.is_allowed())?;
             let mut json = String::from("{\"event\":\"mentioned\",\"room\":");
             push_json(&mut json, &room);
             json.push_str(",\"seq\":");
@@ -234,28 +291,33 @@ impl Shard {
             json.push_str(",\"from\":");
             push_json(&mut json, from);
             json.push('}');
-            let nobody: Arc<str> = Arc::from("");
-            let message = Message {
-                topic: inbox,
-                payload: json.into(),
-                qos: QoS::AtLeastOnce,
-                retain: false,
-                properties: None,
-                publisher: Publisher {
-                    user: nobody.clone(),
-                    client_id: nobody,
-                },
-                time: now.unix_ms,
-            };
-            let route = self.find_route(None, &message.topic, &Identity::broker());
-            let published = Arc::new(route.published(message));
-            if published.history || route.wanted {
-                let bytes = append_cost(&published);
-                self.append_message(published, Pending::Quiet { bytes });
-            } else {
-                self.spread(now, Content::Shared(&published), None);
-            }
-        }
+            Some((inbox, Bytes::from(json)))
+        };
+        names.into_iter().filter_map(notice).collect()
+    }
+
+    fn notice_to(&self, now: Now, inbox: Arc<str>, notice: Bytes) -> Arc<Published> {
+        let nobody: Arc<str> = Arc::from("");
+        let message = Message {
+            topic: inbox,
+            payload: notice,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            properties: None,
+            publisher: Publisher {
+                user: nobody.clone(),
+                client_id: nobody,
+            },
+            time: now.unix_ms,
+        };
+        let route = self.find_route(None, &message.topic, &Identity::broker());
+        Arc::new(route.published(message))
+    }
+
+    fn is_wanted(&self, topic: &Arc<str>) -> bool {
+        let mut wanted = false;
+        self.wanted.for_each_match(topic, |_| wanted = true);
+        wanted
     }
 }
 

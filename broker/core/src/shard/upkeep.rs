@@ -52,6 +52,7 @@ impl Shard {
                 Pending::Quiet { bytes: 0 },
             );
         }
+        self.tell_who_was_mentioned_before(now);
     }
 
     pub(super) fn handle_tick(&mut self, now: Now) {
