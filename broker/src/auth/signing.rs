@@ -71,13 +71,14 @@ pub fn sign_token(
     data_dir: &Path,
     user: &str,
     roles: &[String],
+    rooms: &[String],
     valid: Duration,
 ) -> io::Result<String> {
     let pem = fs::read(private_key_file(data_dir))?;
     let key = EncodingKey::from_ed_pem(&pem).map_err(io::Error::other)?;
     let now = get_current_timestamp();
     let end = now.saturating_add(valid.as_secs());
-    let claims = json!({ "sub": user, "iat": now, "exp": end, "roles": roles });
+    let claims = json!({ "sub": user, "iat": now, "exp": end, "roles": roles, "rooms": rooms });
     encode(&Header::new(Algorithm::EdDSA), &claims, &key).map_err(io::Error::other)
 }
 

@@ -41,6 +41,9 @@ pub(super) struct Token {
     /// A role that the token gives; may be given again
     #[arg(long, value_name = "ROLE")]
     role: Vec<String>,
+    /// A room that the token lets into, where jwt.rooms_claim is "rooms"; may be given again
+    #[arg(long, value_name = "ROOM")]
+    room: Vec<String>,
     /// Hours that it counts
     #[arg(long, value_name = "N", default_value_t = 12)]
     hours: u32,
@@ -85,7 +88,7 @@ pub(super) fn run_token(args: &Token) -> anyhow::Result<ExitCode> {
     auth::check_user_name(&args.user)?;
     let data_dir = args.settings.data_dir(args.data_dir.as_ref())?;
     let valid = Duration::from_secs(u64::from(args.hours) * 60 * 60);
-    let token = signing::sign_token(&data_dir, &args.user, &args.role, valid)
+    let token = signing::sign_token(&data_dir, &args.user, &args.role, &args.room, valid)
         .with_context(|| format!("no key in {}: `tidings init` makes one", data_dir.display()))?;
     writeln!(io::stdout(), "{token}")?;
     Ok(ExitCode::SUCCESS)

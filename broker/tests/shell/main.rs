@@ -12,6 +12,7 @@ mod peer;
 mod reauthentication;
 mod records;
 mod restart;
+mod rights;
 mod rooms;
 mod streams;
 mod unread;

@@ -155,7 +155,9 @@ fn who_is_mentioned_by_the_last_message_before_a_crash_is_told_once_after_it() {
         house.publish(ann, Post::qos1("chat/hall/ann", "hello @bob"));
         assert_eq!(inbox(&house), [notice(1)]);
         house.hold_commits = true;
-        house.tell(ann, |c| c.publish(Post::qos1("chat/hall/ann", "still there, @bob?")));
+        house.tell(ann, |c| {
+            c.publish(Post::qos1("chat/hall/ann", "still there, @bob?"))
+        });
         house.settle();
         // The message reached the disk, and what was to follow did not.
         let waiting = house.disk.waiting();
