@@ -403,7 +403,7 @@ mod tests {
         assert!(counts(&logins, &token));
         assert!(!folder.path().join("keys").join(KEY).exists());
         let hour = std::time::Duration::from_secs(3600);
-        let other = signing::sign_token(folder.path(), "alice", &[], hour).unwrap();
+        let other = signing::sign_token(folder.path(), "alice", &[], &[], hour).unwrap();
         assert_eq!(logins.verify(other.as_bytes()), Verdict::Foreign);
     }
 
