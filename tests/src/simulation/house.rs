@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidings_core::codec::{Packet, ReasonCode, decode};
 use tidings_core::journal::{Batch, ShardId};
-use tidings_core::rules::{Identity, Keep, OpenRooms, RuleSource, Rules};
+use tidings_core::rules::{Identity, Keep, Membership, OpenRooms, RuleSource, Rules};
 use tidings_core::shard::{
     ConnId, ConnectRequest, Event, Input, Now, Options, Output, Shard, ShardMessage, shard_of,
 };
@@ -18,6 +18,7 @@ use tidings_core::shard::{
 use super::brief;
 use super::client::Client;
 use super::disk::Disk;
+use super::doors::Doors;
 use super::line::Line;
 use super::login::{Filter, Login, Post};
 use super::said::{Delivery, Said};
@@ -42,6 +43,8 @@ pub struct Setup {
     pub options: Options,
     /// Topic rules.
     pub rules: Vec<RuleSource>,
+    /// Rooms have doors: who is in one is what is retained on `room/{room}/member/{user}`.
+    pub doors: bool,
     /// The journal is on segment files of a simulated directory with this seed, not in memory.
     pub segments: Option<u64>,
     /// Prints what happens.
@@ -68,6 +71,7 @@ impl Default for Setup {
                 progress_interval_ms: 1000,
             },
             rules: rules(),
+            doors: false,
             segments: None,
             trace: false,
         }
@@ -221,6 +225,12 @@ impl House {
             .collect();
         self.dirty = vec![true; count];
         self.conns.clear();
+        let members = || -> Arc<dyn Membership> {
+            match self.setup.doors {
+                true => Arc::new(Doors(self.disk.state())),
+                false => Arc::new(OpenRooms),
+            }
+        };
         self.shards = (0..self.setup.shards)
             .map(|id| {
                 let options = Options {
@@ -234,7 +244,7 @@ impl House {
                     self.disk.journal(),
                     self.disk.state(),
                     self.rules.clone(),
-                    Arc::new(OpenRooms),
+                    members(),
                 )
                 .with_names(self.disk.names())
             })
@@ -415,6 +425,10 @@ impl House {
             Work::Batch(shard) => {
                 if let Some(batch) = self.batches[shard].pop_front() {
                     self.trace(|| format!("shard {shard} gets the batch up to {:?}", batch.end()));
+                    let changes = super::doors::changes(&batch);
+                    if self.setup.doors && !changes.is_empty() {
+                        self.input(shard, Input::AccessChanged(changes));
+                    }
                     self.input(shard, Input::Committed(batch));
                 }
             }

@@ -10,6 +10,7 @@ mod audit;
 mod brief;
 mod client;
 mod disk;
+mod doors;
 mod house;
 mod line;
 mod login;

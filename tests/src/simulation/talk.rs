@@ -1,5 +1,6 @@
 //! A random talk in one room from a seed: people on several phones say things, answer, edit, recall and
-//! react, also what they may not, send again what they sent before, and the broker stops when it likes.
+//! react, also what they may not, say how far they have read, send again what they sent before, are sent
+//! away and come back, and the broker stops when it likes.
 //! Then everything comes to rest, and what the journal has is held against what people were told.
 
 use std::collections::{BTreeMap, HashMap};
@@ -8,7 +9,9 @@ use tidings_core::journal::ReadEntry;
 use tidings_core::message::Seq;
 use tidings_core::messages::{ChangeRecord, Kind, What};
 use tidings_core::rules::{Keep, RuleSource};
+use tidings_core::state::{growing_number, retained_on};
 
+use super::doors;
 use super::house::{ClientId, House, Setup};
 use super::login::{Filter, Login, Post};
 use crate::seeded::Seeded;
@@ -30,9 +33,13 @@ pub struct Talk {
     pub refused: usize,
     /// Stored recalls.
     pub recalls: usize,
+    /// People who have said how far they have read.
+    pub markers: usize,
+    /// People who are not in the room in the end.
+    pub outside: usize,
 }
 
-/// The rules of rooms, as they are shipped, with doors that are open.
+/// The rules of rooms, as they are shipped but for slow mode.
 pub fn room_rules() -> Vec<RuleSource> {
     let patterns = [
         "chat/{room}/{user}",
@@ -43,7 +50,7 @@ pub fn room_rules() -> Vec<RuleSource> {
     ];
     let room = patterns.map(|pattern| RuleSource {
         pattern: pattern.to_owned(),
-        publish: "self(user)".to_owned(),
+        publish: "self(user) & member(room)".to_owned(),
         subscribe: "member(room)".to_owned(),
         stream: Some("chat/{room}".to_owned()),
         keep: Some(Keep::default()),
@@ -56,7 +63,21 @@ pub fn room_rules() -> Vec<RuleSource> {
         keep: Some(Keep::default()),
         ..RuleSource::default()
     };
-    room.into_iter().chain([inbox]).collect()
+    let read = RuleSource {
+        pattern: "read/{room}/{user}".to_owned(),
+        publish: "self(user) & member(room)".to_owned(),
+        subscribe: "member(room)".to_owned(),
+        grows: Some("chat/{room}".to_owned()),
+        ..RuleSource::default()
+    };
+    // The broker's own topic; here somebody else says who is in a room.
+    let member = RuleSource {
+        pattern: "room/{room}/member/{user}".to_owned(),
+        publish: "any".to_owned(),
+        subscribe: "member(room)".to_owned(),
+        ..RuleSource::default()
+    };
+    room.into_iter().chain([inbox, read, member]).collect()
 }
 
 /// Runs one talk.
@@ -88,6 +109,10 @@ struct Room {
     said: Vec<Saying>,
     /// Payloads with the `cid` of another message that was acknowledged before.
     conflicts: Vec<String>,
+    /// Read markers that somebody sent: user and number.
+    marks: Vec<(usize, u64)>,
+    /// Who says who is in the room.
+    office: ClientId,
 }
 
 impl Room {
@@ -95,6 +120,7 @@ impl Room {
         let mut luck = Seeded::new(seed);
         let mut setup = Setup {
             rules: room_rules(),
+            doors: true,
             ..Setup::shards(*luck.pick(&[1, 2, 4]))
         };
         setup.options.output_bytes = *luck.pick(&[1, 100, 65_536]);
@@ -107,6 +133,8 @@ impl Room {
             users: Vec::new(),
             said: Vec::new(),
             conflicts: Vec::new(),
+            marks: Vec::new(),
+            office: ClientId(0),
         };
         for user in 0..people as usize {
             for phone in 0..room.luck.within(1..4) {
@@ -121,8 +149,22 @@ impl Room {
                 room.users.push(user);
             }
         }
+        let login = Login::v5("office").user("office").persistent();
+        room.office = room.house.add_client(login.clone());
+        room.house.dial(room.office, login);
+        room.house.settle();
+        let everyone = (0..people).map(|user| format!("u{user}"));
+        for user in everyone.chain(["reader".to_owned()]) {
+            room.let_in(&user, true);
+        }
         room.house.settle();
         room
+    }
+
+    fn let_in(&mut self, user: &str, comes: bool) {
+        let topic = doors::record("hall", user);
+        let record = Post::qos1(&topic, if comes { "in" } else { "" }).retain();
+        self.house.say(self.office, |c| c.publish(record));
     }
 
     fn work(&mut self) {
@@ -137,12 +179,16 @@ impl Room {
     fn act(&mut self) {
         let client = self.luck.within(0..self.users.len() as u64) as usize;
         match self.luck.within(0..100) {
-            0..=69 if self.house.clients[client].online => self.speak(client),
+            0..=61 if self.house.clients[client].online => self.speak(client),
+            62..=69 if self.house.clients[client].online => self.mark(client),
             70..=84 if self.house.clients[client].online => self.repeat(client),
             85..=88 => self.house.cut(ClientId(client)),
-            89..=96 if self.house.clients[client].line.is_none() => {
-                let login = self.house.clients[client].login.clone();
-                self.house.dial(ClientId(client), login);
+            89..=94 if self.house.clients[client].line.is_none() => self.dial(ClientId(client)),
+            95 | 96 if self.house.clients[self.office.0].line.is_none() => self.dial(self.office),
+            95 | 96 if self.house.clients[self.office.0].online => {
+                let user = format!("u{}", self.users[client]);
+                let comes = self.luck.chance(60);
+                self.let_in(&user, comes);
             }
             97 if self.luck.chance(40) => {
                 let waiting = self.house.disk.waiting() as u64;
@@ -151,6 +197,21 @@ impl Room {
             }
             _ => {}
         }
+    }
+
+    fn dial(&mut self, client: ClientId) {
+        let login = self.house.clients[client.0].login.clone();
+        self.house.dial(client, login);
+    }
+
+    /// Says how far somebody has read, perhaps less than before, or too far.
+    fn mark(&mut self, client: usize) {
+        let user = self.users[client];
+        let head = self.house.disk.state().stream_head(STREAM).0;
+        let number = self.luck.within(1..head + 3);
+        let post = Post::qos1(&format!("read/hall/u{user}"), &number.to_string());
+        self.marks.push((user, number));
+        self.house.say(ClientId(client), |c| c.publish(post));
     }
 
     fn speak(&mut self, client: usize) {
@@ -213,10 +274,9 @@ impl Room {
         if self.luck.chance(30) {
             self.house.crash(0);
         }
-        for client in 0..self.users.len() {
+        for client in 0..self.house.clients.len() {
             if self.house.clients[client].line.is_none() {
-                let login = self.house.clients[client].login.clone();
-                self.house.dial(ClientId(client), login);
+                self.dial(ClientId(client));
             }
         }
         self.house.settle();
@@ -234,7 +294,9 @@ impl Room {
         self.check_numbers(&stored, &mut talk);
         self.check_rights(&stored, &mut talk);
         self.check_state(&stored, &mut talk);
+        self.check_markers(&mut talk);
         self.check_replay(&stored, &mut talk);
+        self.check_doors(&stored, &mut talk);
         for client in &mut self.house.clients {
             talk.refused += client.refused.len();
             talk.faults.append(&mut client.violations);
@@ -267,7 +329,8 @@ impl Room {
                     .push(format!("{payload} has the cid of another message"));
             }
         }
-        for (payload, seq) in self.house.clients.iter().flat_map(|c| &c.numbers) {
+        let numbers = self.house.clients.iter().flat_map(|c| &c.numbers);
+        for (payload, seq) in numbers.filter(|(payload, _)| payload.starts_with('p')) {
             talk.numbered += 1;
             if places
                 .get(payload)
@@ -332,6 +395,56 @@ impl Room {
             if found != expected {
                 let fault = format!("{seq} has the changes {found:?}, not {expected:?}");
                 talk.faults.push(fault);
+            }
+        }
+    }
+
+    /// How far somebody has read never shrinks, and is nothing that they did not say.
+    fn check_markers(&self, talk: &mut Talk) {
+        let state = self.house.disk.state();
+        let people = self.users.iter().max().map_or(0, |last| last + 1);
+        for user in 0..people {
+            let marker = retained_on(&*state, &format!("read/hall/u{user}"));
+            let found = marker.and_then(|m| growing_number(&m.published.message.payload));
+            let theirs = self.house.clients.iter().zip(&self.users);
+            let told = theirs
+                .filter(|(_, of)| **of == user)
+                .flat_map(|(client, _)| &client.acknowledged)
+                .filter_map(|payload| payload.parse::<u64>().ok())
+                .max();
+            let is_said = |number| self.marks.contains(&(user, number));
+            if found < told || !found.is_none_or(is_said) {
+                let fault = format!("u{user} has read {found:?}, and was told {told:?}");
+                talk.faults.push(fault);
+            }
+            talk.markers += usize::from(found.is_some());
+        }
+    }
+
+    /// Who is in the room gets all of it, by name and not, and the others nothing.
+    fn check_doors(&mut self, stored: &[ReadEntry], talk: &mut Talk) {
+        let state = self.house.disk.state();
+        let people = self.users.iter().max().map_or(0, |last| last + 1);
+        for user in 0..people {
+            let name = format!("u{user}");
+            let is_in = retained_on(&*state, &doors::record("hall", &name)).is_some();
+            talk.outside += usize::from(!is_in);
+            for (filter, is_open) in [("chat/hall/#", is_in), ("chat/#", true)] {
+                let login = Login::v5(&format!("{name} asks for {filter}")).user(&name);
+                let client = self.house.connect(login);
+                let filter = Filter::qos1(&format!("$replay/seq/1/{filter}"));
+                let reasons = self.house.subscribe(client, &[filter]);
+                self.house.advance(1_000);
+                let came = self.house.take_arrivals(client).len();
+                let expected = if is_in { stored.len() } else { 0 };
+                let is_granted = reasons.iter().all(|reason| !reason.is_failure());
+                if is_granted != is_open || came != expected {
+                    let fault = format!(
+                        "{name}, in: {is_in}: {reasons:?}, {came} of {}",
+                        stored.len()
+                    );
+                    talk.faults.push(fault);
+                }
             }
         }
     }

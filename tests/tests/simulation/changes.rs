@@ -123,13 +123,17 @@ fn a_recall_reaches_what_a_slow_reader_has_not_been_sent_yet() {
 #[test]
 fn random_talks_keep_numbers_names_and_rights() {
     let (mut numbered, mut refused, mut recalls) = (0, 0, 0);
+    let (mut markers, mut outside) = (0, 0);
     for seed in 0..200 {
         let talk = talk_schedule(seed);
         assert!(talk.faults.is_empty(), "seed {seed}: {:#?}", talk.faults);
         numbered += talk.numbered;
         refused += talk.refused;
         recalls += talk.recalls;
+        markers += talk.markers;
+        outside += talk.outside;
     }
+    assert!(markers > 100 && outside > 50, "{markers} {outside}");
     assert!(
         numbered > 1_000 && refused > 100 && recalls > 10,
         "{numbered} {refused} {recalls}"
