@@ -41,13 +41,13 @@ impl MemoryState {
     /// As [`super::SledState::forget_changes`].
     pub fn forget_changes(&self, first: &mut dyn FnMut(&str) -> Option<Seq>) -> usize {
         let mut firsts = Firsts::new(first);
-        let changes = self.maps().changes.clone();
+        let changes = self.lock().changes.clone();
         let over = changes
             .iter()
             .filter(|(key, change)| firsts.have_passed(key, change));
         let mut forgotten = 0;
         for (key, _) in over {
-            forgotten += usize::from(self.maps().changes.remove(key).is_some());
+            forgotten += usize::from(self.lock().changes.remove(key).is_some());
         }
         forgotten
     }
