@@ -2,6 +2,7 @@
 //! door, and what becomes of those who are sent away.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -611,6 +612,76 @@ fn rooms_are_used_with_mosquitto_and_any_version_of_mqtt() {
         ],
     ));
     bob.expect_line("the message", |line| line == "chat/lobby/dan I am in");
+}
+
+/// How many group commits the journal has had.
+fn commits(broker: &TidingsProcess) -> u64 {
+    let mut socket = std::net::TcpStream::connect(broker.ws().address()).expect("a connection");
+    socket
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .expect("it reads");
+    let mut text = String::new();
+    socket.read_to_string(&mut text).expect("an answer");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("tidings_journal_batch_entries_count "));
+    let line = line.unwrap_or_else(|| panic!("no count of group commits: {text}"));
+    line.trim().parse().expect("a number")
+}
+
+#[test]
+fn commands_that_do_not_touch_each_other_share_group_commits_and_the_others_keep_their_order() {
+    const GUESTS: u64 = 200;
+    let mut house = House::new();
+    let before = commits(&house.broker);
+    let topic = "user/ann/request/invite";
+    let requests: Vec<String> = (0..GUESTS)
+        .map(|n| json!({ "room": "cellar", "user": format!("guest{n}"), "id": n }).to_string())
+        .collect();
+    // All in one write.
+    let ids: Vec<u16> = (0..GUESTS)
+        .map(|_| house.ann.client.new_packet_id())
+        .collect();
+    let packets = requests
+        .iter()
+        .zip(ids)
+        .map(|(request, id)| publish_packet(topic, request.as_bytes(), QoS::AtLeastOnce, id));
+    house.ann.client.try_send_all(packets).expect("it reads");
+    for n in 0..GUESTS {
+        let answer = house.ann.answer();
+        assert_eq!(
+            (&answer["id"], &answer["ok"]),
+            (&json!(n), &json!(true)),
+            "{answer}"
+        );
+    }
+    // Each invitation is a record, and a notice to who is invited.
+    let taken = commits(&house.broker) - before;
+    assert!(
+        taken < GUESTS / 2,
+        "{taken} group commits for {GUESTS} commands"
+    );
+    // What is about the same is decided one after the other.
+    let title = |text: &str| json!({ "room": "cellar", "title": text });
+    for number in 0..20 {
+        house.ann.send("rename", title(&format!("title {number}")));
+        house
+            .ann
+            .send("kick", json!({ "room": "cellar", "user": "bob" }));
+    }
+    let mut kicked = 0;
+    for _ in 0..40 {
+        let answer = house.ann.answer();
+        match answer["method"].as_str() {
+            Some("kick") => kicked += u64::from(answer["ok"] == true),
+            _ => assert_eq!(answer["ok"], true, "{answer}"),
+        }
+    }
+    assert_eq!(kicked, 1);
+    let listed = house.ann.ask("list", json!({}));
+    let rooms = listed["rooms"].as_array().expect("a list");
+    let cellar = rooms.iter().find(|room| room["room"] == "cellar");
+    assert_eq!(cellar.expect("it is hers")["title"], "title 19");
 }
 
 #[test]
