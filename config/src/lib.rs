@@ -304,6 +304,8 @@ impl Settings {
                 ("address", "can be reached from other machines")
             } else if listener.proxy_protocol {
                 ("proxy_protocol", "is reached from other machines through a proxy")
+            } else if listener.forwarded_for {
+                ("forwarded_for", "is reached from other machines through a proxy")
             } else {
                 return None;
             };

@@ -75,7 +75,9 @@ pub struct Listener {
     pub auth: ListenerAuth,
     /// True: connections begin with a PROXY header, version 1 or 2.
     pub proxy_protocol: bool,
-    /// Whose PROXY header is believed.
+    /// True: `X-Forwarded-For` of requests over HTTP is believed.
+    pub forwarded_for: bool,
+    /// Whose PROXY header and `X-Forwarded-For` are believed.
     pub trusted_proxies: Networks,
     /// Where the entry begins.
     #[serde(skip)]
@@ -131,6 +133,7 @@ impl Default for Listener {
             max_connections: 0,
             auth: ListenerAuth::Inherit,
             proxy_protocol: false,
+            forwarded_for: false,
             trusted_proxies: Networks::default(),
             origin: Origin::Program,
         }
@@ -165,8 +168,23 @@ impl Section for Listener {
                 "is empty, so that proxy_protocol would refuse everyone: name the addresses of the proxies",
             );
         }
-        if !self.proxy_protocol && !trusts_nobody {
-            checks.refuse("trusted_proxies", "counts with proxy_protocol = true alone");
+        if self.forwarded_for && trusts_nobody && !is_unix {
+            checks.refuse(
+                "trusted_proxies",
+                "is empty, so that forwarded_for would believe nobody: name the addresses of the proxies",
+            );
+        }
+        if self.forwarded_for && self.kind == ListenerKind::Tcp {
+            checks.refuse(
+                "forwarded_for",
+                "is about HTTP, which kind = \"tcp\" does not speak",
+            );
+        }
+        if !self.proxy_protocol && !self.forwarded_for && !trusts_nobody {
+            checks.refuse(
+                "trusted_proxies",
+                "counts with proxy_protocol = true or forwarded_for = true alone",
+            );
         }
     }
 

@@ -664,6 +664,9 @@ fn each_listener_in_open_mode_must_not_be_reached_from_elsewhere() {
     assert!(exposed("accounts", &format!("{public}, auth = \"open\"")));
     assert!(exposed("open", proxied));
     assert!(!exposed("open", &format!("{proxied}, auth = \"accounts\"")));
+    let listener = "listeners=[{ kind = \"ws\", address = \"127.0.0.1:0\", forwarded_for = true, \
+                    trusted_proxies = [\"::1\"] }]";
+    assert!(load_set(&[listener]).unwrap().check_exposure().is_err());
     assert!(!exposed("open", &format!("{public}, auth = \"accounts\"")));
     assert!(!exposed("accounts", public));
     assert!(!exposed(

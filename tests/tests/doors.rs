@@ -313,6 +313,43 @@ fn who_is_not_trusted_or_brings_no_proper_header_is_refused() {
     assert_eq!(judged, Some(ReasonCode::BadUserNameOrPassword));
 }
 
+#[test]
+fn a_request_of_a_trusted_http_proxy_is_for_whom_it_says_and_of_others_for_themselves() {
+    let house = House::new(
+        r#"
+[auth]
+mode = "accounts"
+failures_per_address = 1
+failures_per_address_per_minute = 1
+[[listeners]]
+name = "web"
+kind = "ws"
+address = "127.0.0.1:0"
+forwarded_for = true
+trusted_proxies = ["127.0.0.1"]
+[[listeners]]
+name = "elsewhere"
+kind = "ws"
+address = "127.0.0.1:0"
+forwarded_for = true
+trusted_proxies = ["10.0.0.0/8"]
+"#,
+    );
+    let login = |listener: &str, user: &str, forwarded: &str| {
+        let begin =
+            format!("POST /v1/login HTTP/1.1\r\nX-Forwarded-For: {forwarded}\r\nX-Rest: of");
+        let body = format!(r#"{{"user":"{user}","password":"guess"}}"#);
+        let mut stream = tcp(house.broker.listener(listener));
+        http(&mut stream, &begin, &body).0
+    };
+    assert_eq!(login("web", "alice", "127.0.0.1, 192.0.2.1"), "401");
+    assert_eq!(login("web", "bob", "192.0.2.9, 192.0.2.1"), "429");
+    assert_eq!(login("web", "bob", "192.0.2.2"), "401");
+    // Where nobody is believed all of them are the same.
+    assert_eq!(login("elsewhere", "carol", "192.0.2.3"), "401");
+    assert_eq!(login("elsewhere", "dave", "192.0.2.4"), "429");
+}
+
 const UNIX: &str = r#"
 [[listeners]]
 name = "mqtt"

@@ -228,6 +228,9 @@ fn listener_options(listener: &Listener) -> listener::Options {
         proxies: listener
             .proxy_protocol
             .then(|| listener.trusted_proxies.0.clone()),
+        forwarders: listener
+            .forwarded_for
+            .then(|| listener.trusted_proxies.0.clone()),
         ..listener::Options::new(kind, address)
     }
 }

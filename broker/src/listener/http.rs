@@ -78,11 +78,12 @@ pub(super) async fn serve(wire: Wire, peer: Peer, deadline: Instant, place: Plac
     let seen = peer.clone();
     let router = TowerToHyperService::new(pages.router);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        let peer = seen.of_request(request.headers());
         request
             .extensions_mut()
-            .insert(Seat(seen.clone(), deadline));
+            .insert(Seat(peer.clone(), deadline));
         request.extensions_mut().insert(line.clone());
-        request.extensions_mut().insert(seen.clone());
+        request.extensions_mut().insert(peer);
         router.call(request)
     });
     let mut connection = pin!(

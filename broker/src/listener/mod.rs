@@ -8,6 +8,7 @@
 mod bearer;
 mod bind;
 pub(crate) mod detect;
+mod forwarded;
 pub(crate) mod frames;
 mod http;
 pub(crate) mod page;
@@ -120,6 +121,8 @@ pub struct Options {
     /// Networks of proxies, whose PROXY header is believed; `None`: no header is looked for. On a
     /// listener that recognises what is spoken the header may be missing, on others it must not.
     pub proxies: Option<Vec<IpNet>>,
+    /// Networks of proxies, whose `X-Forwarded-For` is believed; `None`: it is not looked at.
+    pub forwarders: Option<Vec<IpNet>>,
     /// A socket that somebody else has bound: it counts, and not `address`.
     pub handed_over: Option<Arc<OwnedFd>>,
 }
@@ -138,6 +141,7 @@ impl Options {
             max_connections: None,
             mode: DoorMode::Inherit,
             proxies: None,
+            forwarders: None,
             handed_over: None,
         }
     }

@@ -8,10 +8,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use axum::http::HeaderMap;
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
 
-use super::{Kind, Options};
+use super::{Kind, Options, forwarded};
 use crate::auth::{Certified, DoorMode};
 
 /// What those who came by one listener have in common.
@@ -27,6 +28,8 @@ pub(crate) struct Door {
     pub places: Option<Arc<Semaphore>>,
     /// Whose PROXY header is believed; `None`: none is looked for.
     proxies: Option<Vec<IpNet>>,
+    /// Whose `X-Forwarded-For` is believed; `None`: it is not looked at.
+    forwarders: Option<Vec<IpNet>>,
     /// When somebody who is not trusted was last complained about, milliseconds.
     complained_ms: AtomicU64,
 }
@@ -45,6 +48,7 @@ impl Door {
             mode: options.mode,
             places,
             proxies: options.proxies.clone(),
+            forwarders: options.forwarders.clone(),
             complained_ms: AtomicU64::new(0),
         }
     }
@@ -57,14 +61,9 @@ impl Door {
     /// Whether a PROXY header of theirs is believed. Who may connect to a Unix socket was chosen by its
     /// permissions.
     pub fn trusts(&self, source: Source) -> bool {
-        match (source, &self.proxies) {
-            (Source::Network(address), Some(proxies)) => {
-                let is_in = |network: &IpNet| network.contains(&address.ip());
-                proxies.iter().any(is_in)
-            }
-            (Source::Unix { .. }, Some(_)) => true,
-            (_, None) => false,
-        }
+        self.proxies
+            .as_ref()
+            .is_some_and(|proxies| source.is_one_of(proxies))
     }
 
     /// Whether it is time to complain again.
@@ -94,6 +93,15 @@ impl Source {
     /// An address; IPv4 that came to an IPv6 socket is IPv4.
     pub fn network(address: SocketAddr) -> Self {
         Self::Network(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    }
+
+    fn is_one_of(self, proxies: &[IpNet]) -> bool {
+        match self {
+            Self::Network(address) => proxies
+                .iter()
+                .any(|network| network.contains(&address.ip())),
+            Self::Unix { .. } => true,
+        }
     }
 
     fn is_here(self) -> bool {
@@ -135,6 +143,22 @@ impl Peer {
         match self.source {
             Source::Network(address) => Some(address.ip()),
             Source::Unix { .. } => None,
+        }
+    }
+
+    /// Whom a request with these headers is for: somebody else, if a trusted proxy says so.
+    pub fn of_request(&self, headers: &HeaderMap) -> Self {
+        let forwarders = self.door.forwarders.as_deref();
+        let believed = forwarders.filter(|forwarders| self.source.is_one_of(forwarders));
+        let client = believed.and_then(|forwarders| forwarded::client(headers, forwarders));
+        match client {
+            // Which port it was is not said.
+            Some(address) => Self {
+                source: Source::network((address, 0).into()),
+                proxy: Some(self.source),
+                ..self.clone()
+            },
+            None => self.clone(),
         }
     }
 
