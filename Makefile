@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DELETE_ON_ERROR:
-.PHONY: help run build web test test-tools bench bench-micro lint clean
+.PHONY: help run build deb web test test-tools bench bench-micro lint clean
 
 # Debian puts the mosquitto broker where only root looks for programs.
 export PATH := $(PATH):/usr/sbin
@@ -38,6 +38,16 @@ $(WEB)/dist/index.html: $(WEB_SOURCES) $(WEB)/node_modules/.package-lock.json
 	@tests/install-tools node
 	cd $* && $(NPM_CI)
 	@touch $@
+
+PACKAGE := target/package
+
+deb: build ## Build a Debian package (needs: cargo install cargo-deb)
+	rm -rf $(PACKAGE) && mkdir -p $(PACKAGE)
+	target/release/tidings man --dir $(PACKAGE)/man
+	target/release/tidings completions bash > $(PACKAGE)/tidings.bash
+	target/release/tidings completions zsh > $(PACKAGE)/_tidings
+	target/release/tidings completions fish > $(PACKAGE)/tidings.fish
+	cargo deb -p tidings-broker --no-build --no-strip
 
 test: test-tools web ## Run all tests; installs the clients they need if those are missing
 	cargo build --workspace --bins
