@@ -55,7 +55,7 @@ test: test-tools web ## Run all tests; installs the clients they need if those a
 	cd $(WEB) && npm test
 
 test-tools: $(VENV)/.installed tests/node/node_modules/.package-lock.json ## Install the clients that the tests need, no more
-	@tests/install-tools node mosquitto chromium python
+	@tests/install-tools node mosquitto chromium python openssl
 	@tests/install-tools nginx haproxy || echo "the examples behind nginx and haproxy are not tried"
 	@rustup target add wasm32-unknown-unknown >/dev/null 2>&1 || echo "no wasm32 target: that the core does no I/O is checked by its sources alone"
 

@@ -56,6 +56,7 @@ impl Transport {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Wire(wire) => wire.kind(),
+            Self::WebSocket(stream) if stream.is_tls() => "wss",
             Self::WebSocket(_) => "ws",
             Self::Memory(_) => "memory",
         }

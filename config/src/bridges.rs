@@ -1,6 +1,7 @@
 //! `[[bridges]]`: links to other brokers.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Deserialize;
@@ -17,6 +18,12 @@ pub struct Bridge {
     pub name: String,
     /// The other broker.
     pub address: BridgeAddress,
+    /// File with the CAs that are believed, where the address is one with TLS; none: those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// File with the certificate that is shown there.
+    pub cert_file: Option<PathBuf>,
+    /// File with its key.
+    pub key_file: Option<PathBuf>,
     /// MQTT protocol version: 4 (3.1.1) or 5.
     pub protocol: u8,
     /// Client Identifier there; none: `tidings-` and the name.
@@ -43,6 +50,9 @@ impl Default for Bridge {
         Self {
             name: String::new(),
             address: BridgeAddress::default(),
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
             protocol: 4,
             client_id: None,
             username: None,
@@ -79,6 +89,14 @@ impl Section for Bridge {
                 "password",
                 "needs a username (MQTT 3.1.1 knows no password alone)",
             );
+        }
+        if self.cert_file.is_some() != self.key_file.is_some() {
+            checks.refuse("cert_file", "and key_file belong together");
+        }
+        for (key, file) in [("ca_file", &self.ca_file), ("cert_file", &self.cert_file)] {
+            if file.is_some() && !self.address.transport.is_tls() {
+                checks.refuse(key, "needs an address with mqtts:// or wss://");
+            }
         }
         checks.range(
             "keep_alive_s",
@@ -168,7 +186,7 @@ pub enum Direction {
     Both,
 }
 
-/// `tcp://host:port` or `ws://host:port/path`.
+/// `tcp://host:port` or `ws://host:port/path`; in TLS `mqtts://host:port` or `wss://host:port/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BridgeAddress {
     /// What carries MQTT.
@@ -188,6 +206,26 @@ pub enum Transport {
     Tcp,
     /// WebSocket.
     Ws,
+    /// TCP in TLS.
+    Mqtts,
+    /// WebSocket in TLS.
+    Wss,
+}
+
+impl Transport {
+    const fn scheme(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Ws => "ws",
+            Self::Mqtts => "mqtts",
+            Self::Wss => "wss",
+        }
+    }
+
+    /// Whether that is in TLS.
+    pub const fn is_tls(self) -> bool {
+        matches!(self, Self::Mqtts | Self::Wss)
+    }
 }
 
 impl Default for BridgeAddress {
@@ -203,10 +241,7 @@ impl Default for BridgeAddress {
 
 impl fmt::Display for BridgeAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.transport {
-            Transport::Tcp => "tcp",
-            Transport::Ws => "ws",
-        };
+        let scheme = self.transport.scheme();
         if self.host.contains(':') {
             write!(f, "{scheme}://[{}]:{}{}", self.host, self.port, self.path)
         } else {
@@ -219,7 +254,7 @@ impl fmt::Display for BridgeAddress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Neither scheme.
-    #[error("expected tcp://host:port or ws://host:port/path")]
+    #[error("expected tcp:// or mqtts://host:port, or ws:// or wss://host:port/path")]
     Scheme,
     /// User and password belong to their own keys.
     #[error("user name and password are keys of their own, not part of the address")]
@@ -231,7 +266,7 @@ pub enum AddressError {
     #[error("has no port from 1 to 65535")]
     Port,
     /// A path where there is none.
-    #[error("tcp:// has no path")]
+    #[error("tcp:// and mqtts:// have no path")]
     Path,
 }
 
@@ -241,7 +276,9 @@ impl FromStr for BridgeAddress {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let (transport, rest) = match text.split_once("://") {
             Some(("tcp" | "mqtt", rest)) => (Transport::Tcp, rest),
+            Some(("mqtts", rest)) => (Transport::Mqtts, rest),
             Some(("ws", rest)) => (Transport::Ws, rest),
+            Some(("wss", rest)) => (Transport::Wss, rest),
             _ => return Err(AddressError::Scheme),
         };
         let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
@@ -262,10 +299,10 @@ impl FromStr for BridgeAddress {
             return Err(AddressError::Host);
         }
         let path = match (transport, path) {
-            (Transport::Tcp, "" | "/") => "",
-            (Transport::Tcp, _) => return Err(AddressError::Path),
-            (Transport::Ws, "") => "/mqtt",
-            (Transport::Ws, path) => path,
+            (Transport::Tcp | Transport::Mqtts, "" | "/") => "",
+            (Transport::Tcp | Transport::Mqtts, _) => return Err(AddressError::Path),
+            (Transport::Ws | Transport::Wss, "") => "/mqtt",
+            (Transport::Ws | Transport::Wss, path) => path,
         };
         Ok(Self {
             transport,

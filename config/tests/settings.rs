@@ -450,6 +450,11 @@ fn bridge_addresses_are_taken_apart() {
     );
     assert_eq!(v6.to_string(), "tcp://[::1]:1883");
     assert_eq!(parse("ws://a:80/x/y").unwrap().path, "/x/y");
+    for secure in ["mqtts://a:8883", "wss://a:443/mqtt"] {
+        let address = parse(secure).unwrap();
+        assert!(address.transport.is_tls());
+        assert_eq!(address.to_string(), secure);
+    }
     for wrong in [
         "a:1",
         "tcp://a",

@@ -15,7 +15,7 @@ export async function withBrowser(scenario) {
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     // Chromium's sandbox does not work for root, which is what a container runs as.
     chromiumSandbox: process.getuid() !== 0,
-    args: ['--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+    args: ['--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', ...(process.env.CHROMIUM_ARGS ?? '').split(' ').filter(Boolean)],
   })
   const people = []
   try {

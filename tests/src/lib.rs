@@ -4,6 +4,7 @@
 //! * [`TidingsProcess`]: the binary `tidings` on free ports and a directory of its own.
 //! * [`RawClient`]: one connection over TCP or WebSocket, byte by byte if need be.
 //! * [`Program`]: mosquitto's clients, Node and Python scripts, line by line.
+//! * [`Pki`]: certificates of a CA of its own, and what OpenSSL finds at a port.
 //! * [`crash`]: the crash test, as a library for a test and for `cargo run --bin crash`.
 //! * [`simulation`]: the heart of the broker with disk, network and clients, from a seed.
 //!
@@ -18,6 +19,7 @@ pub mod delivery;
 pub mod link;
 pub mod measure;
 pub mod numbered;
+pub mod pki;
 pub mod program;
 pub mod raw_client;
 pub mod seeded;
@@ -31,6 +33,7 @@ pub use api::Api;
 pub use client_error::ClientError;
 pub use delivery::{Delivery, Frame};
 pub use link::Endpoint;
+pub use pki::Pki;
 pub use program::Program;
 pub use raw_client::{RawClient, clean, persistent};
 pub use tidings_process::{TidingsOptions, TidingsProcess};

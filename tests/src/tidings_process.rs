@@ -152,6 +152,10 @@ struct Ports {
     #[serde(default)]
     auto: Vec<SocketAddr>,
     #[serde(default)]
+    mqtts: Vec<SocketAddr>,
+    #[serde(default)]
+    wss: Vec<SocketAddr>,
+    #[serde(default)]
     listeners: BTreeMap<String, String>,
 }
 
@@ -320,6 +324,35 @@ impl TidingsProcess {
     #[track_caller]
     pub fn auto_ws(&self) -> Endpoint {
         Endpoint::WebSocket(self.ports().auto[0])
+    }
+
+    /// Its first listener for MQTT in TLS, if the options have one.
+    #[track_caller]
+    pub fn mqtts(&self) -> SocketAddr {
+        self.ports().mqtts[0]
+    }
+
+    /// Its first listener for WebSocket and HTTP in TLS, if the options have one.
+    #[track_caller]
+    pub fn wss(&self) -> SocketAddr {
+        self.ports().wss[0]
+    }
+
+    /// Waits until its log says something that it had not said when the log was `before` long.
+    ///
+    /// # Panics
+    /// If it does not in time.
+    #[track_caller]
+    pub fn wait_for_log(&self, before: usize, text: &str) {
+        let until = Instant::now() + DEADLINE;
+        while !self.log().get(before..).unwrap_or_default().contains(text) {
+            assert!(
+                Instant::now() < until,
+                "the log does not say {text:?}:\n{}",
+                self.log()
+            );
+            thread::sleep(LOOK);
+        }
     }
 
     /// The two listeners that every client may choose from.

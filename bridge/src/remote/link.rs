@@ -203,7 +203,7 @@ impl Shared {
                 status.enter(LinkState::Connecting);
             }
         });
-        let mut peer = Peer::connect(&self.options, &self.address, role);
+        let mut peer = Peer::connect(&self.options, &self.address, role)?;
         loop {
             match peer.next().await {
                 Happened::Connected(terms) => return Ok((peer, terms)),

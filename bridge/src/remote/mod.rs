@@ -37,9 +37,11 @@ mod peer;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod translate;
 
 pub use link::{Link, OpenLocal};
 pub use mapping::{Direction, MapError, TopicMap};
 pub use options::{LinkOptions, OptionsError, Protocol};
 pub use status::{LinkState, LinkStatus};
+pub use tls::{ClientTls, ClientTlsError};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::mapping::{MapError, Routes, TopicMap};
+use super::tls::ClientTls;
 
 /// Largest [`LinkOptions::window`]. Packet Identifiers at the peer are 1 to this number, so few
 /// that all of them can be released in one go after a restart.
@@ -38,8 +39,11 @@ pub enum Protocol {
 pub struct LinkOptions {
     /// Names the link in our broker: session `$link/{name}`, `$SYS/broker/bridge/{name}/state`.
     pub name: String,
-    /// The peer: `tcp://HOST:PORT` or `ws://HOST:PORT/PATH`.
+    /// The peer: `tcp://HOST:PORT` or `ws://HOST:PORT/PATH`, or with TLS `mqtts://HOST:PORT` or
+    /// `wss://HOST:PORT/PATH`.
     pub address: String,
+    /// Whom we believe and what we show, where the address is one with TLS.
+    pub tls: ClientTls,
     /// The version of MQTT spoken with the peer.
     pub protocol: Protocol,
     /// Our client id at the peer. It must stay the same: the peer keeps our session by it.
@@ -86,8 +90,13 @@ pub enum OptionsError {
     #[error("the name {0:?} must have 1 to {MAX_NAME_BYTES} bytes, without / + # or U+0000")]
     Name(String),
     /// Not an address we know how to connect to.
-    #[error("the address {0:?} must be tcp://HOST:PORT or ws://HOST:PORT/PATH")]
+    #[error(
+        "the address {0:?} must be tcp:// or mqtts://HOST:PORT, or ws:// or wss://HOST:PORT/PATH"
+    )]
     Address(String),
+    /// TLS cannot be had.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// A session that is to be found again needs a name.
     #[error("the client id must not be empty: the peer keeps what it has for us by it")]
     ClientId,
@@ -120,11 +129,13 @@ pub(super) enum Address {
     Tcp {
         host: String,
         port: u16,
+        tls: bool,
     },
     /// The whole URL, as the client library wants it.
     WebSocket {
         url: String,
         port: u16,
+        tls: bool,
     },
 }
 
@@ -143,16 +154,23 @@ impl Address {
             return None;
         }
         match scheme {
-            "tcp" if path.is_empty() => Some(Self::Tcp {
+            "tcp" | "mqtts" if path.is_empty() => Some(Self::Tcp {
                 host: host.to_owned(),
                 port,
+                tls: scheme == "mqtts",
             }),
-            "ws" => Some(Self::WebSocket {
+            "ws" | "wss" => Some(Self::WebSocket {
                 url: text.to_owned(),
                 port,
+                tls: scheme == "wss",
             }),
             _ => None,
         }
+    }
+
+    const fn is_tls(&self) -> bool {
+        let (Self::Tcp { tls, .. } | Self::WebSocket { tls, .. }) = self;
+        *tls
     }
 }
 
@@ -172,6 +190,10 @@ impl LinkOptions {
         }
         let address = Address::parse(&self.address)
             .ok_or_else(|| OptionsError::Address(self.address.clone()))?;
+        if address.is_tls() {
+            let configured = self.tls.configuration();
+            configured.map_err(|error| OptionsError::Tls(error.to_string()))?;
+        }
         if self.client_id.is_empty() || self.client_id.contains('\0') {
             return Err(OptionsError::ClientId);
         }
@@ -209,14 +231,16 @@ mod tests {
             Address::parse("tcp://broker.example:1883"),
             Some(Address::Tcp {
                 host: "broker.example".into(),
-                port: 1883
+                port: 1883,
+                tls: false
             })
         );
         assert_eq!(
             Address::parse("tcp://[::1]:1883"),
             Some(Address::Tcp {
                 host: "[::1]".into(),
-                port: 1883
+                port: 1883,
+                tls: false
             })
         );
         let url = "ws://127.0.0.1:8083/mqtt";
@@ -224,9 +248,13 @@ mod tests {
             Address::parse(url),
             Some(Address::WebSocket {
                 url: url.into(),
-                port: 8083
+                port: 8083,
+                tls: false
             })
         );
+        for secure in ["mqtts://h:8883", "wss://h:443/mqtt"] {
+            assert!(Address::parse(secure).is_some_and(|address| address.is_tls()));
+        }
         for wrong in [
             "",
             "broker",
@@ -238,7 +266,7 @@ mod tests {
             "tcp://h:1/x",
             "tcp://::1:1883",
             "tls://h:1",
-            "wss://h:1/x",
+            "mqtts://h:1/x",
             "tcp://u:p@h:1",
             "ws://h/x",
             "tcp://a b:1",

@@ -150,20 +150,28 @@ pub(super) enum Role {
 
 impl Peer {
     /// Begins to connect; [`Happened::Connected`] or [`Happened::Lost`] follows.
-    pub fn connect(options: &LinkOptions, address: &Address, role: Role) -> Self {
+    ///
+    /// # Errors
+    /// If there is no TLS where there must be.
+    pub fn connect(options: &LinkOptions, address: &Address, role: Role) -> Result<Self, String> {
         let client_id = match role {
             Role::Inward => options.client_id.clone(),
             Role::Outward => format!("{}-out", options.client_id),
         };
-        let (host, port, transport) = match address {
-            Address::Tcp { host, port } => (
-                host.trim_matches(['[', ']']).to_owned(),
-                *port,
-                Transport::Tcp,
-            ),
-            Address::WebSocket { url, port } => (url.clone(), *port, Transport::Ws),
-        };
         let (sender, events) = mpsc::channel(EVENTS);
+        let tls = || options.tls.configuration();
+        let transport = match address {
+            Address::Tcp { tls: false, .. } => Ok(Transport::Tcp),
+            Address::Tcp { tls: true, .. } => tls().map(Transport::Tls),
+            Address::WebSocket { tls: false, .. } => Ok(Transport::Ws),
+            Address::WebSocket { tls: true, .. } => tls().map(Transport::Wss),
+        };
+        let (host, port) = match address {
+            Address::Tcp { host, port, .. } => (host.trim_matches(['[', ']']).to_owned(), *port),
+            Address::WebSocket { url, port, .. } => (url.clone(), *port),
+        };
+        // A file that cannot be used now may be there at the next attempt.
+        let transport = transport.map_err(|error| format!("TLS: {error}"))?;
         let keeps = role == Role::Inward;
         let keep_alive = options.keep_alive;
         let bytes = options.max_packet_bytes as usize;
@@ -209,11 +217,11 @@ impl Peer {
                 (Client::V5(client), tokio::spawn(run))
             }
         };
-        Self {
+        Ok(Self {
             client,
             events,
             task,
-        }
+        })
     }
 
     /// What happened next. Cancel-safe.

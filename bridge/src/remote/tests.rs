@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use tidings_core::message::QoS;
 
-use super::{Direction, LinkOptions, Protocol, TopicMap};
+use super::{ClientTls, Direction, LinkOptions, Protocol, TopicMap};
 
 /// A link that carries `a/#` both ways.
 pub(super) fn options(address: &str) -> LinkOptions {
     LinkOptions {
         name: "site".into(),
         address: address.into(),
+        tls: ClientTls::default(),
         protocol: Protocol::V4,
         client_id: "tidings-site".into(),
         username: None,

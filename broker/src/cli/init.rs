@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use tidings_broker::auth::{self, signing};
 use tidings_broker::control::Request;
+use tidings_broker::tls::authority::{self, Authority};
 use tidings_config::{Settings, Sources};
 use tidings_core::account::ADMIN;
 
@@ -27,6 +28,12 @@ pub(super) struct Init {
     /// Name of the administrator; the password is asked for, or the first line of standard input
     #[arg(long, value_name = "USER", default_value = ADMIN)]
     admin: String,
+    /// Also make a local CA, a certificate for localhost, and listeners with TLS
+    #[arg(long)]
+    tls: bool,
+    /// Another name or address that the certificate is for; may be given again
+    #[arg(long, value_name = "NAME", requires = "tls", value_parser = server_name)]
+    tls_name: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -52,7 +59,18 @@ pub(super) struct Token {
 pub(super) fn run(args: &Init) -> anyhow::Result<ExitCode> {
     auth::check_user_name(&args.admin)?;
     let key = signing::private_key_file(&args.data_dir);
-    for path in [&args.config, &key] {
+    let authority = Authority::in_folder(&args.data_dir.join("tls"));
+    let mut wanted = vec![&args.config, &key];
+    if args.tls {
+        let Authority {
+            ca,
+            ca_key,
+            cert,
+            key,
+        } = &authority;
+        wanted.extend([ca, ca_key, cert, key]);
+    }
+    for path in wanted {
         if path.try_exists()? {
             bail!("{} is there already; nothing was changed", path.display());
         }
@@ -69,13 +87,22 @@ pub(super) fn run(args: &Init) -> anyhow::Result<ExitCode> {
     )?;
     signing::create_key(&args.data_dir)
         .with_context(|| format!("cannot write {}", key.display()))?;
+    if args.tls {
+        authority
+            .create(&args.tls_name)
+            .context("cannot make a CA and a certificate")?;
+    }
     // Last: who has a settings file has everything that it speaks of.
-    write_settings(&args.config, &args.data_dir)
+    write_settings(&args.config, &args.data_dir, args.tls.then_some(&authority))
         .with_context(|| format!("cannot write {}", args.config.display()))?;
     let mut out = io::stdout().lock();
     writeln!(out, "settings       {}", args.config.display())?;
     writeln!(out, "signing key    {}", key.display())?;
     writeln!(out, "administrator  {}", args.admin)?;
+    if args.tls {
+        writeln!(out, "CA             {}", authority.ca.display())?;
+        writeln!(out, "certificate    {}", authority.cert.display())?;
+    }
     writeln!(
         out,
         "start it with: tidings serve --config {}",
@@ -104,7 +131,15 @@ fn settings_of(args: &Init) -> anyhow::Result<Settings> {
     Ok(settings)
 }
 
-fn write_settings(path: &Path, data_dir: &Path) -> anyhow::Result<()> {
+/// A name that can be in the certificate.
+fn server_name(text: &str) -> anyhow::Result<String> {
+    if !authority::is_name(text) {
+        bail!("it is neither a name nor an address");
+    }
+    Ok(text.to_owned())
+}
+
+fn write_settings(path: &Path, data_dir: &Path, tls: Option<&Authority>) -> anyhow::Result<()> {
     let text = |path: &Path| serde_json::to_string(&path.to_string_lossy());
     let (data_dir, key) = (text(data_dir)?, text(&signing::public_key_file(data_dir))?);
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
@@ -126,6 +161,38 @@ fn write_settings(path: &Path, data_dir: &Path) -> anyhow::Result<()> {
         )
         .as_bytes(),
     )?;
+    if let Some(tls) = tls {
+        let (cert, key) = (text(&tls.cert)?, text(&tls.key)?);
+        file.write_all(
+            format!(
+                "\n\
+                 # The certificate of a local CA: clients are told to trust ca.crt beside it.\n\
+                 [tls]\n\
+                 certificates = [{{ cert = {cert}, key = {key} }}]\n\
+                 \n\
+                 # 0.0.0.0 instead of 127.0.0.1 is reached from other machines.\n\
+                 [[listeners]]\n\
+                 kind = \"tcp\"\n\
+                 address = \"127.0.0.1:1883\"\n\
+                 \n\
+                 [[listeners]]\n\
+                 kind = \"ws\"\n\
+                 address = \"127.0.0.1:8083\"\n\
+                 \n\
+                 [[listeners]]\n\
+                 kind = \"tcp\"\n\
+                 tls = true\n\
+                 address = \"127.0.0.1:8883\"\n\
+                 \n\
+                 # WebSocket and HTTPS.\n\
+                 [[listeners]]\n\
+                 kind = \"ws\"\n\
+                 tls = true\n\
+                 address = \"127.0.0.1:8084\"\n"
+            )
+            .as_bytes(),
+        )?;
+    }
     file.sync_all()?;
     Ok(())
 }

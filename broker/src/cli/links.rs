@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_bridge::remote::{Direction, Link, LinkOptions, Protocol, TopicMap};
+use tidings_bridge::remote::{ClientTls, Direction, Link, LinkOptions, Protocol, TopicMap};
 use tidings_broker::Running;
 use tidings_config::{Bridge, Direction as BridgeDirection, Settings};
 use tidings_core::message::QoS;
@@ -130,6 +130,10 @@ fn link_options(bridge: &Bridge, settings: &Settings, origin: &str) -> LinkOptio
     LinkOptions {
         name: bridge.name.clone(),
         address: bridge.address.to_string(),
+        tls: ClientTls {
+            ca_file: bridge.ca_file.clone(),
+            certificate: bridge.cert_file.clone().zip(bridge.key_file.clone()),
+        },
         protocol: if bridge.protocol == 5 {
             Protocol::V5
         } else {

@@ -100,7 +100,7 @@ struct Progress {
 }
 
 async fn publish(args: &Publish, messages: mpsc::Receiver<Vec<u8>>) -> anyhow::Result<ExitCode> {
-    let (client, mut events) = args.client.connect(None);
+    let (client, mut events) = args.client.connect(None)?;
     // Until the broker has accepted the connection, nothing is taken from standard input.
     while !matches!(
         poll(args, &mut events).await?,

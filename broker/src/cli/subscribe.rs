@@ -57,7 +57,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 async fn subscribe(args: &Subscribe) -> anyhow::Result<ExitCode> {
-    let (client, mut events) = args.client.connect(args.keep_session.then_some(u32::MAX));
+    let (client, mut events) = args.client.connect(args.keep_session.then_some(u32::MAX))?;
     let mut was_connected = false;
     let mut left = args.count;
     loop {

@@ -186,6 +186,11 @@ impl WebSocket {
         (self.wire, self.frames)
     }
 
+    /// Whether the wire is one of TLS.
+    pub const fn is_tls(&self) -> bool {
+        matches!(self.wire, Wire::Tls(..))
+    }
+
     /// Says that nothing more will come below the frames, as far as that goes at once.
     pub fn try_say_end(&mut self) {
         self.wire.try_say_end();

@@ -4,6 +4,7 @@
 //! what was there before; an open connection is never touched by newer files.
 //! Nothing here knows sockets; how TLS runs over one is in `transport`.
 
+pub mod authority;
 mod load;
 mod sni;
 

@@ -277,3 +277,6 @@ impl Write for Io<'_, '_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
