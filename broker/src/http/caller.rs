@@ -16,12 +16,12 @@ use tidings_core::rules::{Identity, IdentityKind};
 
 use super::{Api, Peer, Problem};
 use crate::auth::{Admitted, Credentials, DoorMode};
-use crate::listener::websocket::is_same_host;
+use crate::listener::origins::is_same_host;
 use crate::service::pace::Turn;
 
 /// Without `Origin`, a request with a cookie says by this header that a program made it: pages of other
 /// hosts cannot set it.
-const MARK: &str = "x-tidings";
+pub(crate) const MARK: &str = "x-tidings";
 
 /// The cookie that has the token.
 pub(super) const COOKIE: &str = "token";

@@ -296,14 +296,18 @@ impl FrameReader {
         }
         if is_compressed && !matches!(opcode, TEXT | BINARY) {
             // RFC 7692 §6.1: only the first frame of a message has it, and no control frame.
-            return Err(Violation::Protocol("a compressed frame inside of a message"));
+            return Err(Violation::Protocol(
+                "a compressed frame inside of a message",
+            ));
         }
         match (opcode, self.carries) {
             (TEXT, Carries::Stream) => {
                 return Err(Violation::Unsupported("a text frame: MQTT is binary"));
             }
             (BINARY, Carries::Texts) => {
-                return Err(Violation::Unsupported("a binary frame: text is spoken here"));
+                return Err(Violation::Unsupported(
+                    "a binary frame: text is spoken here",
+                ));
             }
             (CONTINUATION, _) if !self.in_message => {
                 return Err(Violation::Protocol("a continuation of nothing"));
@@ -400,8 +404,6 @@ fn check_close(payload: &[u8]) -> Result<(), Violation> {
 pub(crate) enum Data {
     Binary,
     CompressedBinary,
-    Text,
-    CompressedText,
 }
 
 /// The header of an unmasked data frame, whole, with `len` bytes of payload.
@@ -411,8 +413,6 @@ pub(crate) fn data_header(data: Data, len: usize) -> ([u8; 10], usize) {
         | match data {
             Data::Binary => BINARY,
             Data::CompressedBinary => RSV1 | BINARY,
-            Data::Text => TEXT,
-            Data::CompressedText => RSV1 | TEXT,
         };
     let used = if len <= MAX_CONTROL {
         header[1] = len as u8;
@@ -595,7 +595,7 @@ mod tests {
             binary_header(65_536),
             ([0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0], 10)
         );
-        assert_eq!(data_header(Data::CompressedText, 1).0[..2], [0xC1, 1]);
+        assert_eq!(data_header(Data::CompressedBinary, 1).0[..2], [0xC2, 1]);
     }
 
     /// What a reader makes of bytes in pieces: data, and whole messages in their places.
