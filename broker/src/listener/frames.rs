@@ -404,6 +404,8 @@ fn check_close(payload: &[u8]) -> Result<(), Violation> {
 pub(crate) enum Data {
     Binary,
     CompressedBinary,
+    Text,
+    CompressedText,
 }
 
 /// The header of an unmasked data frame, whole, with `len` bytes of payload.
@@ -413,6 +415,8 @@ pub(crate) fn data_header(data: Data, len: usize) -> ([u8; 10], usize) {
         | match data {
             Data::Binary => BINARY,
             Data::CompressedBinary => RSV1 | BINARY,
+            Data::Text => TEXT,
+            Data::CompressedText => RSV1 | TEXT,
         };
     let used = if len <= MAX_CONTROL {
         header[1] = len as u8;
@@ -595,7 +599,7 @@ mod tests {
             binary_header(65_536),
             ([0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0], 10)
         );
-        assert_eq!(data_header(Data::CompressedBinary, 1).0[..2], [0xC2, 1]);
+        assert_eq!(data_header(Data::CompressedText, 1).0[..2], [0xC1, 1]);
     }
 
     /// What a reader makes of bytes in pieces: data, and whole messages in their places.

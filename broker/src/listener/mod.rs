@@ -17,6 +17,7 @@ pub(crate) mod origins;
 pub(crate) mod page;
 mod peer;
 mod proxy;
+pub(crate) mod texts;
 pub(crate) mod upgrade;
 pub(crate) mod websocket;
 
