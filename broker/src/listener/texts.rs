@@ -12,13 +12,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Instant, timeout};
 
 use super::deflate;
 use super::frames::{self, Carries, CloseCode, Control, Data, FrameReader, Violation, Whole};
 use super::websocket::Compression;
-use crate::transport::{Transport, Wire, close_gently};
+use crate::transport::Wire;
 
 /// Bytes that wait to be written, above which nothing more is read.
 const MAX_WAITING: usize = 64 * 1024;
@@ -44,6 +44,7 @@ pub(crate) struct Texts {
     written_at: Instant,
     /// Something came since the last Ping.
     heard: bool,
+    said_goodbye: bool,
 }
 
 /// What happened.
@@ -72,6 +73,7 @@ impl Texts {
             compression,
             written_at: Instant::now(),
             heard: true,
+            said_goodbye: false,
         }
     }
 
@@ -209,9 +211,31 @@ impl Texts {
     /// Ends it, saying why, in a way that lets the peer read the last words.
     pub async fn close(mut self, code: CloseCode) {
         self.put(&frames::close(code));
-        let written = timeout(LAST_WORDS, poll_fn(|cx| self.poll_write(cx))).await;
-        if matches!(written, Ok(Ok(()))) {
-            close_gently(Transport::Wire(self.wire)).await;
+        self.said_goodbye = true;
+        let farewell = async {
+            poll_fn(|cx| self.poll_write(cx)).await?;
+            self.wire.shutdown().await?;
+            // A socket closed with unread input would take the last words back.
+            let (mut scrap, mut left) = ([0; 1024], MAX_WAITING);
+            loop {
+                let len = self.wire.read(&mut scrap).await?;
+                if len == 0 || len > left {
+                    return io::Result::Ok(());
+                }
+                left -= len;
+            }
+        };
+        // However it ends, the socket is dropped.
+        let _ = timeout(LAST_WORDS, farewell).await;
+    }
+}
+
+impl Drop for Texts {
+    /// The broker stops: it says so, as far as that goes at once.
+    fn drop(&mut self) {
+        if !self.said_goodbye && self.is_written() {
+            let _ = self.wire.try_write(&frames::close(CloseCode::GoingAway));
+            self.wire.try_say_end();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The shell of the broker, seen from outside: what comes in and what does not, what happens when
 //! something fails, and what is there after a restart.
 
+mod chat;
 mod command_line;
 mod compression;
 mod denials;
