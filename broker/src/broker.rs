@@ -39,7 +39,7 @@ use crate::readiness::{Readiness, State};
 use crate::rooms::{self, Rooms};
 use crate::rulebook::Rulebook;
 use crate::service::{self, Replies};
-use crate::shard::{Report, ShardThread, Shared, mailboxes};
+use crate::shard::{Pings, Report, ShardThread, Shared, mailboxes};
 use crate::store::{self, Store};
 use crate::supervisor::{Happened, StopError, Supervisor};
 use crate::system::{self, SystemValues};
@@ -207,6 +207,10 @@ impl Broker {
             people: people.clone(),
             mailboxes: mailboxes.clone(),
             clock,
+            pings: options
+                .websocket
+                .ping_interval
+                .map(|interval| Pings::new(interval, options.websocket.ping_timeout)),
             auth: Arc::default(),
         };
         let history = Arc::new(History::new(
@@ -275,6 +279,8 @@ impl Broker {
         let counters = Arc::new(Counters::default());
         let reception = Arc::new(Reception {
             options: options.handshake,
+            websocket: options.websocket.clone(),
+            max_packet_bytes: options.session.maximum_packet_bytes as usize,
             auth,
             book: book.clone(),
             logins,

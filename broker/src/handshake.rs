@@ -22,7 +22,7 @@ use crate::admission::{Admission, Place};
 use crate::auth::{AccountBook, Admitted, Authenticate, Certified, Credentials, DoorMode, Logins};
 use crate::clock::Clock;
 use crate::counters::Counters;
-use crate::listener::{Door, Peer};
+use crate::listener::{Door, Peer, WebSocketOptions};
 use crate::metrics::Via;
 use crate::shard::{Arrival, Mailboxes};
 use crate::transport::{Transport, close_gently};
@@ -120,6 +120,9 @@ impl std::fmt::Display for Origin {
 /// Receives peers and hands clients to their shards.
 pub(crate) struct Reception {
     pub options: Options,
+    pub websocket: WebSocketOptions,
+    /// Bytes of the largest packet of a client.
+    pub max_packet_bytes: usize,
     pub auth: Arc<dyn Authenticate>,
     pub book: Arc<AccountBook>,
     pub logins: Arc<Logins>,
@@ -194,8 +197,14 @@ impl Reception {
         .await
         {
             Ok(Some(judged)) => judged,
-            Ok(None) => Err(Refusal::silent("the connection ended before CONNECT")),
-            Err(_) => Err(Refusal::silent("no CONNECT in time")),
+            Ok(None) => Err(Refusal::silent(
+                ReasonCode::ProtocolError,
+                "the connection ended before CONNECT",
+            )),
+            Err(_) => Err(Refusal::silent(
+                ReasonCode::KeepAliveTimeout,
+                "no CONNECT in time",
+            )),
         };
         drop(place);
         match result {
@@ -240,6 +249,7 @@ impl Reception {
                     let _ = timeout_at(deadline, transport.write_all(connack)).await;
                 }
                 // A WebSocket has a goodbye of its own.
+                transport.close_as(refusal.reason);
                 if connack.is_some() || matches!(transport, Transport::WebSocket(_)) {
                     close_gently(transport).await;
                 }
@@ -269,7 +279,10 @@ impl Reception {
                     let rest = bytes.get(used..).unwrap_or_default().to_vec();
                     return Some(judged.map(|judged| (judged, rest)));
                 }
-                Ok(Some(_)) => return Some(Err(Refusal::silent("not a CONNECT"))),
+                Ok(Some(_)) => {
+                    let refusal = Refusal::silent(ReasonCode::ProtocolError, "not a CONNECT");
+                    return Some(Err(refusal));
+                }
                 Err(error) => return Some(Err(Refusal::undecoded(&bytes, &error))),
             }
         }
@@ -385,8 +398,7 @@ impl Reception {
 }
 
 impl Refusal {
-    fn silent(why: &str) -> Self {
-        let reason = ReasonCode::UnspecifiedError;
+    fn silent(reason: ReasonCode, why: &str) -> Self {
         Self {
             version: None,
             reason,

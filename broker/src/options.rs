@@ -96,6 +96,8 @@ pub struct BrokerOptions {
     pub listeners: Vec<listener::Options>,
     /// Certificates of listeners; `None`: there is no TLS.
     pub tls: Option<tls::Options>,
+    /// How WebSockets are spoken.
+    pub websocket: listener::WebSocketOptions,
     /// Limits on peers before they are clients.
     pub handshake: handshake::Options,
     /// Connections at one time.
@@ -143,6 +145,7 @@ impl BrokerOptions {
             shards: 0,
             listeners: Vec::new(),
             tls: None,
+            websocket: listener::WebSocketOptions::default(),
             handshake: handshake::Options {
                 connect_timeout: Duration::from_secs(10),
                 max_connect_bytes: 16 * 1024,

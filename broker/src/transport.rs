@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tidings_core::codec::ReasonCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::time::timeout;
 
@@ -45,7 +46,9 @@ impl Transport {
         Ok(match self {
             Self::Wire(wire) => Detached::Wire(wire.detach()?),
             Self::WebSocket(stream) => {
-                let (wire, frames) = stream.into_parts();
+                let (wire, mut frames) = stream.into_parts();
+                // It goes to its shard: the peer is a client.
+                frames.admit();
                 Detached::WebSocket(wire.detach()?, Box::new(frames))
             }
             Self::Memory(pipe) => Detached::Memory(pipe),
@@ -59,6 +62,28 @@ impl Transport {
             Self::WebSocket(stream) if stream.is_tls() => "wss",
             Self::WebSocket(_) => "ws",
             Self::Memory(_) => "memory",
+        }
+    }
+
+    /// When it is closed, this is why, where that can be said below MQTT.
+    pub fn close_as(&mut self, reason: ReasonCode) {
+        if let Self::WebSocket(stream) = self {
+            stream.close_as(reason.into());
+        }
+    }
+
+    /// Asks the peer for a sign of life, where that can be asked below MQTT.
+    pub fn ping(&mut self) {
+        if let Self::WebSocket(stream) = self {
+            stream.ping();
+        }
+    }
+
+    /// Whether nothing came since it was asked.
+    pub const fn is_silent(&self) -> bool {
+        match self {
+            Self::WebSocket(stream) => stream.is_silent(),
+            Self::Wire(_) | Self::Memory(_) => false,
         }
     }
 

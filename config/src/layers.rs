@@ -28,6 +28,7 @@ pub(crate) const TABLES: &[&str] = &[
     "http",
     "rooms",
     "people",
+    "websocket",
     "mqtt",
     "limits",
     "journal",

@@ -29,6 +29,7 @@ mod shipped;
 mod storage;
 mod tls;
 mod topics;
+mod websocket;
 
 use std::env;
 use std::path::PathBuf;
@@ -48,6 +49,7 @@ pub use server::{Listener, ListenerAuth, ListenerKind, Server};
 pub use storage::{Durability, Journal, State};
 pub use tls::{Certificate, ClientAuth, ClientName, MinVersion, Tls};
 pub use topics::{Keep, Relay, TopicRule};
+pub use websocket::WebSocket;
 
 use errors::Problem;
 use layers::Layers;
@@ -94,6 +96,8 @@ pub struct Settings {
     pub auth_hook: AuthHook,
     /// `[http]`: the HTTP API.
     pub http: Http,
+    /// `[websocket]`: how WebSockets are spoken.
+    pub websocket: WebSocket,
     /// `[mqtt]`: what a client may ask for.
     pub mqtt: Mqtt,
     /// `[limits]`: bounds on the whole server.
@@ -160,6 +164,7 @@ impl Settings {
             jwt: reader.section("jwt"),
             auth_hook: reader.section("auth_hook"),
             http: reader.section("http"),
+            websocket: reader.section("websocket"),
             mqtt: reader.section("mqtt"),
             limits: reader.section("limits"),
             journal: reader.section("journal"),

@@ -74,6 +74,7 @@ fn every_key_is_documented_with_its_default_and_no_other() {
     assert_documented::<Jwt>("jwt");
     assert_documented::<AuthHook>("auth_hook");
     assert_documented::<Http>("http");
+    assert_documented::<WebSocket>("websocket");
     assert_documented::<Mqtt>("mqtt");
     assert_documented::<Limits>("limits");
     assert_documented::<Journal>("journal");
@@ -134,6 +135,7 @@ fn fields_of_settings() -> usize {
         jwt: _,
         auth_hook: _,
         http: _,
+        websocket: _,
         mqtt: _,
         limits: _,
         journal: _,
@@ -143,7 +145,7 @@ fn fields_of_settings() -> usize {
         log: _,
         sys: _,
     } = Settings::default();
-    17
+    18
 }
 
 #[test]
@@ -157,6 +159,7 @@ fn the_shipped_file_has_no_error_and_is_exactly_the_defaults() {
     assert_eq!(shipped.jwt, Jwt::default());
     assert_eq!(shipped.auth_hook, AuthHook::default());
     assert_eq!(shipped.http, Http::default());
+    assert_eq!(shipped.websocket, WebSocket::default());
     assert_eq!(shipped.rooms, Rooms::default());
     assert_eq!(shipped.people, People::default());
     assert_eq!(shipped.mqtt, Mqtt::default());

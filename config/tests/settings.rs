@@ -387,7 +387,7 @@ fn errors_of_flags_and_environment_name_the_flag_and_the_variable() {
     let errors: Vec<_> = Settings::load(&sources).unwrap_err().lines().collect();
     let expected = [
         "TIDINGS_MQTT__MAX_QOS: [mqtt] max_qos: 3 is not within 0 to 2 (MQTT has no other)",
-        "TIDINGS_NOTHING__X: unknown section `nothing`; known are server, tls, auth, jwt, auth_hook, http, rooms, people, mqtt, limits, journal, state, log, sys, listeners, topics, bridges",
+        "TIDINGS_NOTHING__X: unknown section `nothing`; known are server, tls, auth, jwt, auth_hook, http, rooms, people, websocket, mqtt, limits, journal, state, log, sys, listeners, topics, bridges",
         "--set mqtt.receive_maximum: [mqtt] receive_maximum: expected a whole number from 0 to 65535, found string \"many\"",
         "--set server: expected section.key=value",
         "--set server: expected server.key=value",

@@ -79,6 +79,7 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
         shards: u16::try_from(server.shards).unwrap_or(u16::MAX),
         listeners: settings.listeners.iter().map(listener_options).collect(),
         tls: tls_options(&settings.tls),
+        websocket: websocket_options(&settings.websocket)?,
         handshake: handshake::Options {
             connect_timeout: Duration::from_secs(mqtt.connect_timeout_s),
             max_connect_bytes: mqtt.max_connect_bytes as usize,
@@ -197,6 +198,21 @@ fn hook_options(hook: &tidings_config::AuthHook) -> Option<HookOptions> {
         timeout: Duration::from_millis(hook.timeout_ms),
         remember: Duration::from_secs(hook.remember_s),
         at_once: hook.at_once as usize,
+    })
+}
+
+fn websocket_options(
+    websocket: &tidings_config::WebSocket,
+) -> Result<listener::WebSocketOptions, String> {
+    let origins = listener::Origins::parse(&websocket.origins);
+    Ok(listener::WebSocketOptions {
+        compression: websocket.compression,
+        compress_from_bytes: websocket.compress_from_bytes as usize,
+        max_expansion: websocket.max_expansion as usize,
+        origins: origins.map_err(|error| format!("[websocket] origins: {error}"))?,
+        ping_interval: (websocket.ping_interval_s > 0)
+            .then(|| Duration::from_secs(u64::from(websocket.ping_interval_s))),
+        ping_timeout: Duration::from_secs(u64::from(websocket.ping_timeout_s)),
     })
 }
 

@@ -16,12 +16,12 @@ use tidings_core::rules::{Identity, IdentityKind};
 
 use super::{Api, Peer, Problem};
 use crate::auth::{Admitted, Credentials, DoorMode};
-use crate::listener::websocket::is_same_host;
+use crate::listener::origins::is_same_host;
 use crate::service::pace::Turn;
 
 /// Without `Origin`, a request with a cookie says by this header that a program made it: pages of other
 /// hosts cannot set it.
-const MARK: &str = "x-tidings";
+pub(crate) const MARK: &str = "x-tidings";
 
 /// The cookie that has the token.
 pub(super) const COOKIE: &str = "token";
@@ -36,6 +36,14 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// Somebody who was let in otherwise than by a token of theirs.
+    pub(super) const fn of(admitted: Admitted) -> Self {
+        Self {
+            admitted,
+            token: None,
+        }
+    }
+
     /// The user's name.
     pub fn user(&self) -> &str {
         &self.admitted.identity.user
@@ -79,23 +87,28 @@ impl FromRequestParts<Api> for Caller {
             door: peer.map_or(DoorMode::Inherit, |peer| peer.door.mode),
         };
         let admitted = admit(api, credentials).await?;
-        let turn = {
-            let mut pace = api.pace.lock().unwrap_or_else(PoisonError::into_inner);
-            let now_ms = api.reception.clock.now().monotonic_ms;
-            pace.ask(&admitted.identity.user, now_ms)
-        };
-        if turn != Turn::Granted {
-            // A turn comes back soon.
-            return Err(Problem {
-                retry_after_s: Some(1),
-                ..Problem::from(RoomError::TooManyRequests)
-            });
-        }
+        take_turn(api, &admitted.identity.user)?;
         let token = match proof {
             Proof::Bearer(token) | Proof::Cookie(token) => Some(token),
             Proof::Basic(..) | Proof::Certificate | Proof::Nothing => None,
         };
         Ok(Self { admitted, token })
+    }
+}
+
+/// Counts a request of a user.
+///
+/// # Errors
+/// If there were too many.
+pub(super) fn take_turn(api: &Api, user: &str) -> Result<(), Problem> {
+    let mut pace = api.pace.lock().unwrap_or_else(PoisonError::into_inner);
+    match pace.ask(user, api.reception.clock.now().monotonic_ms) {
+        Turn::Granted => Ok(()),
+        // A turn comes back soon.
+        Turn::Refused | Turn::Ignored => Err(Problem {
+            retry_after_s: Some(1),
+            ..Problem::from(RoomError::TooManyRequests)
+        }),
     }
 }
 

@@ -54,7 +54,7 @@ use crate::rooms::Rooms;
 use crate::rulebook::Rulebook;
 
 pub(crate) use body::Json;
-pub(crate) use caller::Caller;
+pub(crate) use caller::{Caller, MARK};
 pub(crate) use endpoint::{Endpoint, delete, get, patch, post, put};
 pub(crate) use events::Streams;
 pub(crate) use hand::Hands;

@@ -41,6 +41,12 @@ impl Problem {
         }
     }
 
+    /// Code, status and text.
+    pub fn to_json(&self) -> Value {
+        let Self { code, text, .. } = self;
+        json!({ "code": code, "status": self.status.as_u16(), "text": text })
+    }
+
     /// The request cannot be understood.
     pub fn bad_request(text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", text)
@@ -163,9 +169,7 @@ impl From<Denied> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self { code, text, .. } = &self;
-        let error = json!({ "code": code, "status": self.status.as_u16(), "text": text });
-        let mut response = reply::json(self.status, &json!({ "error": error }));
+        let mut response = reply::json(self.status, &json!({ "error": self.to_json() }));
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
             // Not Basic: browsers would ask for a password of their own accord, and keep it.

@@ -1,13 +1,14 @@
 //! A token that a browser shows when it asks for a WebSocket, since its script cannot set a password
 //! before: in the header `Authorization` where it can, in the cookie `token`, or in the query.
 //!
-//! It does not know whether a token counts, and logs none. Pages of other hosts, whose requests would
-//! bring the cookie along, were refused before.
+//! A browser sends the cookie whichever page asks: so it counts only if that page is known to be one of
+//! ours, or if a header says that no page asks.
+//! It does not know whether a token counts, and logs none.
 
 use axum::http::{HeaderMap, Uri, header};
 
 /// The token of a request, the first of these that is there.
-pub(super) fn of(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+pub(super) fn of(headers: &HeaderMap, uri: &Uri, cookie_counts: bool) -> Option<String> {
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -15,6 +16,7 @@ pub(super) fn of(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     let cookies = headers.get_all(header::COOKIE).into_iter();
     let cookie = || {
         cookies
+            .filter(|_| cookie_counts)
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(';'))
             .find_map(|pair| pair.trim().strip_prefix("token="))
@@ -39,7 +41,7 @@ mod tests {
     fn found(headers: &[(header::HeaderName, &'static str)], uri: &'static str) -> Option<String> {
         let pairs = headers.iter().cloned();
         let headers = pairs.map(|(name, value)| (name, HeaderValue::from_static(value)));
-        of(&headers.collect(), &Uri::from_static(uri))
+        of(&headers.collect(), &Uri::from_static(uri), true)
     }
 
     #[test]
@@ -52,7 +54,10 @@ mod tests {
             found(&[bearer.clone(), cookie.clone()], uri),
             expect("a.b.c")
         );
-        assert_eq!(found(&[cookie], uri), expect("d.e.f"));
+        assert_eq!(found(std::slice::from_ref(&cookie), uri), expect("d.e.f"));
+        let cookie = [cookie].map(|(name, value)| (name, HeaderValue::from_static(value)));
+        let ignored = of(&cookie.into_iter().collect(), &Uri::from_static(uri), false);
+        assert_eq!(ignored, expect("g.h.i"));
         assert_eq!(found(&[], uri), expect("g.h.i"));
         for headers in [
             &[(header::AUTHORIZATION, "Basic YTpi")][..],

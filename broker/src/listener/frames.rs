@@ -1,10 +1,12 @@
 //! WebSocket frames (RFC 6455 §5) as a byte stream, server side: payloads are unmasked where they
 //! were read, and a frame that is being written needs no copy of its payload.
 //!
-//! Invariants: nothing is collected, so that the size of frames and messages does not matter to
-//! memory; frames come masked and complete rules of §5 hold, or the connection ends with the close
-//! code that says why; at most one Pong waits to be written, the newest.
-//! It does not know sockets, nor what the bytes mean.
+//! Invariants: of a stream nothing is collected, so that the size of frames and messages does not
+//! matter to memory; what has to be whole (a compressed message, a text) is collected up to a limit,
+//! and refused as soon as a header announces more; frames come masked and complete rules of §5 hold,
+//! or the connection ends with the close code that says why; at most one Pong waits to be written,
+//! the newest.
+//! It does not know sockets, how messages are compressed, nor what the bytes mean.
 
 /// Longest header of a frame: 2 bytes, 8 of length, 4 of mask.
 const MAX_HEADER: usize = 14;
@@ -18,33 +20,54 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
+/// Bit of a frame that begins a compressed message (RFC 7692 §6).
+const RSV1: u8 = 0x40;
+
 /// Close codes (RFC 6455 §7.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(crate) enum CloseCode {
     /// The purpose is fulfilled.
     Normal = 1000,
+    /// The server stops.
+    GoingAway = 1001,
     /// A rule of the WebSocket protocol was broken.
     ProtocolError = 1002,
     /// A kind of data that is not accepted: MQTT is binary [MQTT-6.0.0-1].
     UnsupportedData = 1003,
+    /// Data that is not what it says: no UTF-8 in a text, nothing that can be decompressed.
+    InvalidData = 1007,
+    /// A rule of the server: not allowed, or not any more.
+    Policy = 1008,
+    /// More than is taken.
+    TooBig = 1009,
+    /// Something is wrong with the server.
+    InternalError = 1011,
+    /// Too much at once; later it may be possible (registered with IANA).
+    TryAgainLater = 1013,
 }
 
 /// Why frames are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Violation {
-    #[error("a text frame: MQTT is binary")]
-    Text,
+    #[error("{0}")]
+    Unsupported(&'static str),
     #[error("{0}")]
     Protocol(&'static str),
+    #[error("{0}")]
+    InvalidData(&'static str),
+    #[error("a message of more than {0} bytes")]
+    TooBig(usize),
 }
 
 impl Violation {
     /// The close code that says it.
     pub const fn close_code(self) -> CloseCode {
         match self {
-            Self::Text => CloseCode::UnsupportedData,
+            Self::Unsupported(_) => CloseCode::UnsupportedData,
             Self::Protocol(_) => CloseCode::ProtocolError,
+            Self::InvalidData(_) => CloseCode::InvalidData,
+            Self::TooBig(_) => CloseCode::TooBig,
         }
     }
 }
@@ -58,30 +81,100 @@ pub(crate) enum Control {
     Close,
 }
 
+/// What messages are, to whoever reads them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Carries {
+    /// Binary messages, whose borders mean nothing.
+    #[default]
+    Stream,
+    /// Texts, each whole.
+    Texts,
+}
+
 /// The frames of a client, cut anywhere.
 #[derive(Debug, Default)]
 pub(crate) struct FrameReader {
     header: [u8; MAX_HEADER],
     header_len: usize,
+    carries: Carries,
     /// The frame whose payload is being read.
     frame: Option<Frame>,
     /// A data message has begun and its last frame has not come.
     in_message: bool,
     /// Payload of the control frame that is being read.
     control: Vec<u8>,
+    /// Where messages become whole; `None`: none has to, and none may be compressed.
+    collector: Option<Box<Collector>>,
+}
+
+#[derive(Debug)]
+struct Collector {
+    /// The extension was agreed on.
+    may_be_compressed: bool,
+    limit: usize,
+    /// The message that is being read is collected.
+    is_open: bool,
+    is_compressed: bool,
+    bytes: Vec<u8>,
+}
+
+/// What was decoded.
+#[derive(Debug, Default)]
+pub(crate) struct Decoded {
+    /// Bytes of data, now at the front.
+    pub data: usize,
+    /// Bytes that were looked at: all, unless a whole message ends before.
+    pub read: usize,
+    /// A message that had to be whole. It comes after the data.
+    pub whole: Option<Whole>,
+}
+
+/// A message that was collected.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Whole {
+    pub bytes: Vec<u8>,
+    pub is_compressed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     opcode: u8,
     fin: bool,
+    is_compressed: bool,
     left: u64,
     mask: [u8; 4],
 }
 
 impl FrameReader {
-    /// Turns the frames in `bytes` into their data, at the front of `bytes`, and says how long it
-    /// is. What control frames ask for goes to `controls`, in order; nothing after a Close counts.
+    /// Reads what is carried, with compressed messages if that was agreed on. Messages that have to
+    /// be whole have at most `limit` bytes.
+    pub fn new(carries: Carries, may_be_compressed: bool, limit: usize) -> Self {
+        let collects = may_be_compressed || carries == Carries::Texts;
+        Self {
+            carries,
+            collector: collects.then(|| {
+                Box::new(Collector {
+                    may_be_compressed,
+                    limit,
+                    is_open: false,
+                    is_compressed: false,
+                    bytes: Vec::new(),
+                })
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// From here on messages may have so many bytes.
+    pub fn set_limit(&mut self, limit: usize) {
+        if let Some(collector) = &mut self.collector {
+            collector.limit = limit;
+        }
+    }
+
+    /// Turns the frames in `bytes` into their data, at the front of `bytes`. It stops after a message
+    /// that had to be whole; what comes after that is as it was. What control frames ask for goes to
+    /// `controls`, in order, of Pings in a row only the last; nothing after a Close counts.
     ///
     /// # Errors
     /// At the first byte that breaks a rule. Data before it in `bytes` is lost: the peer is broken.
@@ -89,8 +182,9 @@ impl FrameReader {
         &mut self,
         bytes: &mut [u8],
         controls: &mut Vec<Control>,
-    ) -> Result<usize, Violation> {
+    ) -> Result<Decoded, Violation> {
         let (mut read, mut written) = (0, 0);
+        let mut whole = None;
         loop {
             let Some(frame) = &mut self.frame else {
                 let Some(&byte) = bytes.get(read) else { break };
@@ -99,6 +193,7 @@ impl FrameReader {
                 self.header_len += 1;
                 if let Some(frame) = self.parse_header()? {
                     self.header_len = 0;
+                    self.begin(frame)?;
                     self.frame = Some(frame);
                 }
                 continue;
@@ -108,30 +203,80 @@ impl FrameReader {
             let payload = &mut bytes[read..read + len];
             frame.unmask(payload);
             frame.left -= len as u64;
-            if is_control(frame.opcode) {
+            let (opcode, fin, is_over) = (frame.opcode, frame.fin, frame.left == 0);
+            if is_control(opcode) {
                 self.control.extend_from_slice(payload);
+            } else if let Some(collector) = self.collector.as_mut().filter(|one| one.is_open) {
+                collector.bytes.extend_from_slice(payload);
             } else {
                 bytes.copy_within(read..read + len, written);
                 written += len;
             }
             read += len;
-            if frame.left > 0 {
+            if !is_over {
                 break;
             }
-            let (opcode, fin) = (frame.opcode, frame.fin);
             self.frame = None;
             match opcode {
-                PING => controls.push(Control::Ping(std::mem::take(&mut self.control))),
+                PING => {
+                    let payload = std::mem::take(&mut self.control);
+                    match controls.last_mut() {
+                        Some(Control::Ping(last)) => *last = payload,
+                        _ => controls.push(Control::Ping(payload)),
+                    }
+                }
                 PONG => self.control.clear(),
                 CLOSE => {
                     check_close(&self.control)?;
                     controls.push(Control::Close);
                     break;
                 }
-                _ => self.in_message = !fin,
+                _ => {
+                    self.in_message = !fin;
+                    whole = self.finished();
+                    if whole.is_some() {
+                        break;
+                    }
+                }
             }
         }
-        Ok(written)
+        Ok(Decoded {
+            data: written,
+            read,
+            whole,
+        })
+    }
+
+    /// A frame begins: whether its message is collected, and whether it may be that long.
+    fn begin(&mut self, frame: Frame) -> Result<(), Violation> {
+        let Some(collector) = &mut self.collector else {
+            return Ok(());
+        };
+        if is_control(frame.opcode) {
+            return Ok(());
+        }
+        if frame.opcode != CONTINUATION {
+            collector.is_compressed = frame.is_compressed;
+            collector.is_open = frame.is_compressed || self.carries == Carries::Texts;
+        }
+        let room = collector.limit.saturating_sub(collector.bytes.len());
+        if collector.is_open && frame.left > room as u64 {
+            return Err(Violation::TooBig(collector.limit));
+        }
+        Ok(())
+    }
+
+    /// The collected message, if its last frame has come.
+    fn finished(&mut self) -> Option<Whole> {
+        let collector = self.collector.as_mut()?;
+        let is_finished = collector.is_open && !self.in_message;
+        is_finished.then(|| {
+            collector.is_open = false;
+            Whole {
+                bytes: std::mem::take(&mut collector.bytes),
+                is_compressed: collector.is_compressed,
+            }
+        })
     }
 
     /// The frame whose header is complete; each rule is checked as soon as its byte is there.
@@ -141,21 +286,39 @@ impl FrameReader {
             return Ok(None);
         };
         let (fin, opcode) = (first & 0x80 != 0, first & 0x0F);
-        if first & 0x70 != 0 {
+        let is_compressed = first & RSV1 != 0;
+        let may_be_compressed = || {
+            let collector = self.collector.as_ref();
+            collector.is_some_and(|collector| collector.may_be_compressed)
+        };
+        if first & 0x30 != 0 || (is_compressed && !may_be_compressed()) {
             return Err(Violation::Protocol("reserved bits without an extension"));
         }
-        match opcode {
-            TEXT => return Err(Violation::Text),
-            CONTINUATION if !self.in_message => {
+        if is_compressed && !matches!(opcode, TEXT | BINARY) {
+            // RFC 7692 §6.1: only the first frame of a message has it, and no control frame.
+            return Err(Violation::Protocol(
+                "a compressed frame inside of a message",
+            ));
+        }
+        match (opcode, self.carries) {
+            (TEXT, Carries::Stream) => {
+                return Err(Violation::Unsupported("a text frame: MQTT is binary"));
+            }
+            (BINARY, Carries::Texts) => {
+                return Err(Violation::Unsupported(
+                    "a binary frame: text is spoken here",
+                ));
+            }
+            (CONTINUATION, _) if !self.in_message => {
                 return Err(Violation::Protocol("a continuation of nothing"));
             }
-            BINARY if self.in_message => {
+            (BINARY | TEXT, _) if self.in_message => {
                 return Err(Violation::Protocol("a new message inside of another"));
             }
-            CLOSE | PING | PONG if !fin => {
+            (CLOSE | PING | PONG, _) if !fin => {
                 return Err(Violation::Protocol("a control frame in parts"));
             }
-            CONTINUATION | BINARY | CLOSE | PING | PONG => {}
+            (CONTINUATION | BINARY | TEXT | CLOSE | PING | PONG, _) => {}
             _ => return Err(Violation::Protocol("a reserved opcode")),
         }
         let &[second, ref rest @ ..] = rest else {
@@ -191,6 +354,7 @@ impl FrameReader {
         Ok(Some(Frame {
             opcode,
             fin,
+            is_compressed,
             left,
             mask: [a, b, c, d],
         }))
@@ -235,10 +399,25 @@ fn check_close(payload: &[u8]) -> Result<(), Violation> {
     }
 }
 
-/// The header of an unmasked binary frame, whole, with `len` bytes of payload.
-pub(crate) fn binary_header(len: usize) -> ([u8; 10], usize) {
+/// What a message that is written is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Data {
+    Binary,
+    CompressedBinary,
+    Text,
+    CompressedText,
+}
+
+/// The header of an unmasked data frame, whole, with `len` bytes of payload.
+pub(crate) fn data_header(data: Data, len: usize) -> ([u8; 10], usize) {
     let mut header = [0; 10];
-    header[0] = 0x80 | BINARY;
+    header[0] = 0x80
+        | match data {
+            Data::Binary => BINARY,
+            Data::CompressedBinary => RSV1 | BINARY,
+            Data::Text => TEXT,
+            Data::CompressedText => RSV1 | TEXT,
+        };
     let used = if len <= MAX_CONTROL {
         header[1] = len as u8;
         2
@@ -252,6 +431,11 @@ pub(crate) fn binary_header(len: usize) -> ([u8; 10], usize) {
         10
     };
     (header, used)
+}
+
+/// A Ping without payload: any answer will do.
+pub(crate) fn ping() -> Vec<u8> {
+    control(PING, &[])
 }
 
 /// A Pong with the payload of a Ping.
@@ -304,7 +488,7 @@ mod tests {
         let (mut data, mut controls) = (Vec::new(), Vec::new());
         for piece in bytes.chunks(piece) {
             let mut piece = piece.to_vec();
-            let len = reader.decode(&mut piece, &mut controls)?;
+            let len = reader.decode(&mut piece, &mut controls)?.data;
             data.extend_from_slice(&piece[..len]);
         }
         Ok((data, controls))
@@ -405,6 +589,7 @@ mod tests {
 
     #[test]
     fn headers_of_written_frames_have_the_shortest_length() {
+        let binary_header = |len| data_header(Data::Binary, len);
         assert_eq!(binary_header(125), ([0x82, 125, 0, 0, 0, 0, 0, 0, 0, 0], 2));
         assert_eq!(
             binary_header(126),
@@ -414,5 +599,131 @@ mod tests {
             binary_header(65_536),
             ([0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0], 10)
         );
+        assert_eq!(data_header(Data::CompressedText, 1).0[..2], [0xC1, 1]);
+    }
+
+    /// What a reader makes of bytes in pieces: data, and whole messages in their places.
+    fn decode_all(
+        mut reader: FrameReader,
+        bytes: &[u8],
+        piece: usize,
+    ) -> Result<Vec<(Vec<u8>, bool)>, Violation> {
+        let (mut found, mut controls) = (Vec::new(), Vec::new());
+        for piece in bytes.chunks(piece) {
+            let mut piece = piece.to_vec();
+            while !piece.is_empty() {
+                let decoded = reader.decode(&mut piece, &mut controls)?;
+                if decoded.data > 0 {
+                    found.push((piece[..decoded.data].to_vec(), false));
+                }
+                if let Some(whole) = decoded.whole {
+                    found.push((whole.bytes, whole.is_compressed));
+                }
+                piece.drain(..decoded.read);
+            }
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn compressed_messages_are_collected_and_others_stream_past_them() {
+        let mut bytes = masked(0x82, b"plain");
+        bytes.extend(masked(0x42, b"squee"));
+        bytes.extend(masked(0x89, b"ping"));
+        bytes.extend(masked(0x00, b""));
+        bytes.extend(masked(0x80, b"zed"));
+        bytes.extend(masked(0xC2, b""));
+        bytes.extend(masked(0x82, b"again"));
+        for piece in [1, 2, 5, 11, usize::MAX] {
+            let reader = FrameReader::new(Carries::Stream, true, 8);
+            let found = decode_all(reader, &bytes, piece).unwrap();
+            let whole: Vec<_> = found.iter().filter(|(_, compressed)| *compressed).collect();
+            let [first, second] = whole[..] else {
+                panic!("{found:?}");
+            };
+            assert_eq!((&*first.0, &*second.0), (&b"squeezed"[..], &b""[..]));
+            let plain: Vec<u8> = found
+                .iter()
+                .filter(|(_, compressed)| !compressed)
+                .flat_map(|(bytes, _)| bytes.clone())
+                .collect();
+            assert_eq!(plain, b"plainagain", "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn texts_are_whole_and_nothing_else_is_taken() {
+        let texts = |compressed| FrameReader::new(Carries::Texts, compressed, 5);
+        let bytes = [masked(0x01, b"he"), masked(0x80, b"llo"), masked(0x81, b"")].concat();
+        for piece in [1, 3, usize::MAX] {
+            let found = decode_all(texts(false), &bytes, piece).unwrap();
+            assert_eq!(found, [(b"hello".to_vec(), false), (Vec::new(), false)]);
+        }
+        let refused = |bytes: &[u8]| decode_all(texts(false), bytes, 1).unwrap_err();
+        assert_eq!(
+            refused(&masked(0x82, b"x")).close_code(),
+            CloseCode::UnsupportedData
+        );
+        assert_eq!(
+            refused(&masked(0xC1, b"x")).close_code(),
+            CloseCode::ProtocolError
+        );
+        let both = decode_all(texts(true), &masked(0xC1, b"x"), 1).unwrap();
+        assert_eq!(both, [(b"x".to_vec(), true)]);
+    }
+
+    #[test]
+    fn what_has_to_be_whole_is_refused_when_its_header_announces_too_much() {
+        let reader = || FrameReader::new(Carries::Stream, true, 1000);
+        // 2^62 bytes are announced, and none of them sent.
+        let mut huge = vec![0xC2, 0xFF, 0x40];
+        huge.extend([0; 7 + 4]);
+        let cases = [
+            huge,
+            masked(0xC2, &[0; 1001]),
+            [masked(0x42, &[0; 600]), masked(0x00, &[0; 401])].concat(),
+        ];
+        for bytes in cases {
+            let refused = decode_all(reader(), &bytes, 7).unwrap_err();
+            assert_eq!(refused, Violation::TooBig(1000));
+            assert_eq!(refused.close_code(), CloseCode::TooBig);
+        }
+    }
+
+    #[test]
+    fn rfc_7692_6_1_only_the_first_frame_of_a_data_message_says_that_it_is_compressed() {
+        for bytes in [
+            // Without the extension; a continuation; control frames; the other reserved bits.
+            [masked(0x42, b"x"), masked(0xC0, b"y")].concat(),
+            [masked(0x02, b"x"), masked(0xC0, b"y")].concat(),
+            masked(0xC8, b""),
+            masked(0xC9, b""),
+            masked(0xCA, b""),
+            masked(0xA2, b"x"),
+            masked(0x92, b"x"),
+            masked(0xE2, b"x"),
+        ] {
+            let reader = FrameReader::new(Carries::Stream, true, 100);
+            let refused = decode_all(reader, &bytes, 1).unwrap_err();
+            assert_eq!(refused.close_code(), CloseCode::ProtocolError, "{refused}");
+        }
+    }
+
+    #[test]
+    fn endless_fragments_of_nothing_collect_nothing() {
+        let mut reader = FrameReader::new(Carries::Stream, true, 100);
+        let mut controls = Vec::new();
+        let mut first = masked(0x42, b"x");
+        reader.decode(&mut first, &mut controls).unwrap();
+        for _ in 0..10_000 {
+            let mut empty = masked(0x00, b"");
+            let decoded = reader.decode(&mut empty, &mut controls).unwrap();
+            assert!(decoded.whole.is_none());
+        }
+        let collector = reader.collector.as_ref().unwrap();
+        assert!(collector.bytes.capacity() <= 64);
+        let mut pings = masked(0x89, b"1").repeat(1000);
+        reader.decode(&mut pings, &mut controls).unwrap();
+        assert_eq!(controls, [Control::Ping(b"1".to_vec())]);
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{Method, Response, StatusCode, Uri, header};
+use axum::http::{Method, Response, StatusCode, Uri};
 use axum::response::IntoResponse;
 use axum::routing::any;
 use hyper::server::conn::http1;
@@ -22,7 +22,10 @@ use hyper_util::service::TowerToHyperService;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::websocket::{FrameState, WebSocket, agree};
+use super::deflate::Bounds;
+use super::origins::Page;
+use super::upgrade::Terms;
+use super::websocket::{Compression, FrameState, WebSocket};
 use super::{Peer, bearer, page};
 use crate::admission::Place;
 use crate::handshake::{Origin, Reception};
@@ -127,42 +130,54 @@ async fn file(method: Method, uri: Uri) -> Response<Body> {
     }
 }
 
+/// Subprotocols that are spoken; the second is what MQTT 3.1 clients offer [MQTT-6.0.0-3].
+const SUBPROTOCOLS: &[&str] = &["mqtt", "mqttv3.1"];
+
 async fn upgrade(
     State(served): State<Served>,
     mut request: Request,
 ) -> Result<Response<Body>, Infallible> {
-    let agreed = match agree(request.method(), request.headers()) {
+    let options = &served.reception.websocket;
+    let terms = Terms {
+        subprotocols: SUBPROTOCOLS,
+        needs_subprotocol: true,
+        origins: &options.origins,
+        compression: options.compression,
+    };
+    let agreed = match terms.agree(request.method(), request.headers()) {
         Ok(agreed) => agreed,
-        Err((status, why)) => {
-            let mut refused = page::text(status, format!("{why}\n"));
-            if status == StatusCode::UPGRADE_REQUIRED {
-                let headers = refused.headers_mut();
-                headers.insert(
-                    header::UPGRADE,
-                    header::HeaderValue::from_static("websocket"),
-                );
-                headers.insert(
-                    header::SEC_WEBSOCKET_VERSION,
-                    header::HeaderValue::from_static("13"),
-                );
-            }
-            return Ok(refused);
-        }
+        Err(refused) => return Ok(refused.into_response()),
     };
     let seat = request.extensions_mut().remove::<Seat>();
     // Only the first upgrade of a connection finds its place.
     let place = request.extensions_mut().remove::<Line>();
     let place = place.and_then(|line| line.take_place());
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-    let bearer = bearer::of(request.headers(), request.uri());
+    let cookie_counts = agreed.page == Page::Known || request.headers().contains_key(http::MARK);
+    let bearer = bearer::of(request.headers(), request.uri(), cookie_counts);
     let (Some(Seat(peer, deadline)), Some(place), Some(upgrade)) = (seat, place, upgrade) else {
         return Ok(page::text(
             StatusCode::BAD_REQUEST,
             "this connection cannot be upgraded\n",
         ));
     };
+    let compression = agreed.deflate.map(|agreement| {
+        let bounds = |bytes| Bounds {
+            bytes,
+            expansion: options.max_expansion,
+        };
+        Compression {
+            agreement,
+            from_bytes: options.compress_from_bytes,
+            before: bounds(served.reception.options.max_connect_bytes),
+            after: bounds(served.reception.max_packet_bytes),
+        }
+    });
     tokio::spawn(async move {
-        match upgrade.await.map(into_transport) {
+        match upgrade
+            .await
+            .map(|upgraded| into_transport(upgraded, compression))
+        {
             Ok(Some(transport)) => {
                 let origin = Origin::Network { peer };
                 served
@@ -174,28 +189,13 @@ async fn upgrade(
             Err(error) => debug!(%peer, %error, "lost in its upgrade"),
         }
     });
-    let response = (
-        StatusCode::SWITCHING_PROTOCOLS,
-        [
-            (
-                header::CONNECTION,
-                header::HeaderValue::from_static("upgrade"),
-            ),
-            (
-                header::UPGRADE,
-                header::HeaderValue::from_static("websocket"),
-            ),
-            (header::SEC_WEBSOCKET_ACCEPT, agreed.accept),
-            (header::SEC_WEBSOCKET_PROTOCOL, agreed.subprotocol),
-        ],
-    );
-    Ok(response.into_response())
+    Ok(agreed.into_response())
 }
 
 /// The wire below HTTP, and what was read of the frames already.
-fn into_transport(upgraded: Upgraded) -> Option<Transport> {
+fn into_transport(upgraded: Upgraded, compression: Option<Compression>) -> Option<Transport> {
     let parts = upgraded.downcast::<TokioIo<Wire>>().ok()?;
-    let frames = FrameState::new(&parts.read_buf);
+    let frames = FrameState::new(&parts.read_buf, compression);
     Some(Transport::WebSocket(Box::new(WebSocket::new(
         parts.io.into_inner(),
         frames,

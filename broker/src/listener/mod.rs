@@ -7,13 +7,18 @@
 
 mod bearer;
 mod bind;
+pub(crate) mod deflate;
 pub(crate) mod detect;
 mod forwarded;
 pub(crate) mod frames;
+mod goodbye;
 mod http;
+pub(crate) mod origins;
 pub(crate) mod page;
 mod peer;
 mod proxy;
+pub(crate) mod texts;
+pub(crate) mod upgrade;
 pub(crate) mod websocket;
 
 use std::fmt;
@@ -40,8 +45,10 @@ use detect::Speaks;
 use proxy::{ProxyError, Said};
 
 pub(crate) use bind::{Bound, bind};
+pub use origins::{NoOrigin, Origins};
 pub use page::is_built as page_is_built;
 pub(crate) use peer::{Door, Peer, Source};
+pub use upgrade::WebSocketOptions;
 
 /// Before accepting again when there are no file descriptors or no memory.
 const EXHAUSTED: Duration = Duration::from_millis(100);

@@ -1,139 +1,44 @@
-//! MQTT over WebSocket (§6): the answer to the upgrade request, and the stream of bytes inside the
-//! frames.
+//! MQTT over WebSocket (§6): the stream of bytes inside the frames.
 //!
 //! One write becomes one binary frame; where frames begin and end in what comes in means nothing
 //! [MQTT-6.0.0-2]. A write that the socket takes in part leaves the frame open, and the next write
-//! goes on in it, so that nothing is copied and nothing buffered.
+//! goes on in it, so that nothing is copied and nothing buffered. Only where compression was agreed on
+//! there is a buffer: a message that comes has to be whole before it is decompressed, and the rest of
+//! one that goes is held until the socket takes it; both are bounded.
 //! It does not know packets.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use base64::Engine as _;
 use bytes::{Buf, Bytes};
-use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frames::{self, CloseCode, Control, FrameReader};
+use super::deflate::{self, Agreement, Bounds};
+use super::frames::{self, Carries, CloseCode, Control, Data, FrameReader, Violation};
 use crate::transport::Wire;
 
-/// What a server appends to the key of a client before hashing it (RFC 6455 §1.3).
-const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// Bytes that are compressed into one message at most: what a shard writes at once, by default.
+const MAX_PACKED: usize = 64 * 1024;
 
-/// Subprotocols that are spoken; the second is what MQTT 3.1 clients offer [MQTT-6.0.0-3].
-const SUBPROTOCOLS: &[&str] = &["mqtt", "mqttv3.1"];
+/// Bytes that were read too early, and are decoded at once: a message ends in them now and then, and the
+/// rest comes again.
+const AGAIN: usize = 4096;
 
-/// The header fields of an upgrade that was agreed on.
-pub(crate) struct Agreed {
-    /// Sec-WebSocket-Accept.
-    pub accept: HeaderValue,
-    /// Sec-WebSocket-Protocol.
-    pub subprotocol: HeaderValue,
-}
+/// Writes that are not compressed after one that did not become smaller, as a power of two: what is
+/// encrypted or a picture is mostly followed by more of it.
+const MAX_HOPELESS: u8 = 5;
 
-/// Judges an upgrade request (RFC 6455 §4.2.1).
-///
-/// # Errors
-/// The status that refuses it, and why.
-pub(crate) fn agree(
-    method: &Method,
-    headers: &HeaderMap,
-) -> Result<Agreed, (StatusCode, &'static str)> {
-    let has = |name, token| tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token));
-    if *method != Method::GET
-        || !has(header::CONNECTION, "upgrade")
-        || !has(header::UPGRADE, "websocket")
-    {
-        return Err((
-            StatusCode::UPGRADE_REQUIRED,
-            "this is the address of MQTT over WebSocket",
-        ));
-    }
-    if headers
-        .get(header::SEC_WEBSOCKET_VERSION)
-        .is_none_or(|version| version != "13")
-    {
-        return Err((
-            StatusCode::UPGRADE_REQUIRED,
-            "Sec-WebSocket-Version must be 13",
-        ));
-    }
-    if !is_same_host(headers) {
-        return Err((
-            StatusCode::FORBIDDEN,
-            "pages of other hosts may not connect",
-        ));
-    }
-    let key = headers
-        .get(header::SEC_WEBSOCKET_KEY)
-        .filter(|key| is_nonce(key.as_bytes()))
-        .ok_or((
-            StatusCode::BAD_REQUEST,
-            "Sec-WebSocket-Key is missing or wrong",
-        ))?;
-    let subprotocol = tokens(headers, header::SEC_WEBSOCKET_PROTOCOL)
-        .find_map(|offered| SUBPROTOCOLS.iter().find(|ours| **ours == offered))
-        .ok_or((
-            StatusCode::BAD_REQUEST,
-            "the subprotocol mqtt must be offered",
-        ))?;
-    Ok(Agreed {
-        accept: accept_value(key.as_bytes()).ok_or((
-            StatusCode::BAD_REQUEST,
-            "Sec-WebSocket-Key is missing or wrong",
-        ))?,
-        subprotocol: HeaderValue::from_static(subprotocol),
-    })
-}
-
-fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
-    headers
-        .get_all(name)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-}
-
-/// 16 bytes in Base64.
-fn is_nonce(key: &[u8]) -> bool {
-    base64::engine::general_purpose::STANDARD
-        .decode(key)
-        .is_ok_and(|nonce| nonce.len() == 16)
-}
-
-fn accept_value(key: &[u8]) -> Option<HeaderValue> {
-    let digest = Sha1::new()
-        .chain_update(key)
-        .chain_update(ACCEPT_GUID)
-        .finalize();
-    let text = base64::engine::general_purpose::STANDARD.encode(digest);
-    HeaderValue::from_str(&text).ok()
-}
-
-/// Browsers say which page opens a WebSocket, and let every page open one to any address, loopback
-/// included: so pages of other hosts are refused. The port may differ, as it does in development.
-pub(crate) fn is_same_host(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else {
-        return true;
-    };
-    let (Ok(origin), Some(Ok(host))) = (
-        origin.to_str(),
-        headers.get(header::HOST).map(HeaderValue::to_str),
-    ) else {
-        return false;
-    };
-    let origin = origin.split_once("://").map(|(_, authority)| authority);
-    origin.is_some_and(|origin| without_port(origin).eq_ignore_ascii_case(without_port(host)))
-}
-
-fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    }
+/// How messages of a connection are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Compression {
+    pub agreement: Agreement,
+    /// Bytes of a write below which it goes as it is.
+    pub from_bytes: usize,
+    /// What a message of a peer that is not known may become.
+    pub before: Bounds,
+    /// What a message of a client may become.
+    pub after: Bounds,
 }
 
 /// The bytes inside the frames of one connection.
@@ -162,15 +67,61 @@ pub(crate) struct FrameState {
     control: Bytes,
     control_begun: bool,
     close_sent: bool,
+    /// What a goodbye says, if something is to be said.
+    closes_as: Option<CloseCode>,
+    /// Something came since the last Ping.
+    heard: bool,
+    /// Everything that came was read.
+    drained: bool,
+    /// What was agreed on about compression.
+    deflate: Option<Box<Deflate>>,
+}
+
+/// Messages on their way to be smaller, or back.
+#[derive(Debug)]
+struct Deflate {
+    compression: Compression,
+    bounds: Bounds,
+    /// What a message became, and was not read.
+    inflated: Bytes,
+    /// Rest of a frame that is being written, and the bytes that it stands for.
+    packed: Bytes,
+    stands_for: usize,
+    /// Writes that did not become smaller in a row, and those that are not tried for that.
+    hopeless: u8,
+    not_tried: u8,
 }
 
 impl FrameState {
     /// Begins with raw bytes that were read too early. They are copied: what was read of the
     /// request may be a buffer of many kilobytes.
-    pub fn new(early: &[u8]) -> Self {
+    pub fn new(early: &[u8], compression: Option<Compression>) -> Self {
+        let reader = compression
+            .map(|compression| FrameReader::new(Carries::Stream, true, compression.before.bytes));
         Self {
             early: Bytes::copy_from_slice(early),
+            reader: reader.unwrap_or_default(),
+            deflate: compression.map(|compression| {
+                Box::new(Deflate {
+                    compression,
+                    bounds: compression.before,
+                    inflated: Bytes::new(),
+                    packed: Bytes::new(),
+                    stands_for: 0,
+                    hopeless: 0,
+                    not_tried: 0,
+                })
+            }),
+            heard: true,
             ..Self::default()
+        }
+    }
+
+    /// The peer is a client now, and may send what clients may.
+    pub fn admit(&mut self) {
+        if let Some(deflate) = &mut self.deflate {
+            deflate.bounds = deflate.compression.after;
+            self.reader.set_limit(deflate.bounds.bytes);
         }
     }
 }
@@ -194,6 +145,11 @@ impl WebSocket {
     /// Says that nothing more will come below the frames, as far as that goes at once.
     pub fn try_say_end(&mut self) {
         self.wire.try_say_end();
+    }
+
+    /// When it is closed, this is why.
+    pub const fn close_as(&mut self, code: CloseCode) {
+        self.frames.closes_as = Some(code);
     }
 
     /// Says goodbye, as far as the socket takes it at once.
@@ -227,6 +183,20 @@ impl WebSocket {
         }
     }
 
+    /// Asks the peer for a sign of life.
+    pub fn ping(&mut self) {
+        if !self.frames.close_sent {
+            self.frames.heard = false;
+            self.queue_control(&frames::ping());
+            self.try_write_control();
+        }
+    }
+
+    /// Whether nothing came since it was asked, although all that came was read.
+    pub const fn is_silent(&self) -> bool {
+        self.frames.drained && !self.frames.heard
+    }
+
     fn answer_controls(&mut self) {
         for control in std::mem::take(&mut self.frames.controls) {
             match control {
@@ -247,8 +217,75 @@ impl FrameState {
         self.control_begun = !self.control.is_empty();
     }
 
-    const fn is_in_data_frame(&self) -> bool {
-        self.promised > 0 || self.header_from < self.header_to
+    fn is_in_data_frame(&self) -> bool {
+        let is_packed = || {
+            self.deflate
+                .as_ref()
+                .is_some_and(|deflate| deflate.stands_for > 0)
+        };
+        self.promised > 0 || self.header_from < self.header_to || is_packed()
+    }
+
+    /// Turns raw bytes into data at their front. What comes after a message that had to be whole is
+    /// put back, unless it lies in `early` anyway.
+    fn decode(&mut self, raw: &mut [u8], is_early: bool) -> Result<usize, Violation> {
+        let decoded = self.reader.decode(raw, &mut self.controls)?;
+        if is_early {
+            self.early.advance(decoded.read);
+            if self.early.is_empty() {
+                self.early = Bytes::new();
+            }
+        } else if decoded.whole.is_some() {
+            let rest = raw.get(decoded.read..).unwrap_or_default();
+            self.early = Bytes::copy_from_slice(rest);
+        }
+        if let (Some(mut whole), Some(deflate)) = (decoded.whole, &mut self.deflate) {
+            deflate.inflated = deflate::decompress(&mut whole.bytes, deflate.bounds)?.into();
+        }
+        Ok(decoded.data)
+    }
+
+    /// Gives what a compressed message became; false if there is none.
+    fn read_inflated(&mut self, out: &mut ReadBuf<'_>) -> bool {
+        let Some(deflate) = &mut self.deflate else {
+            return false;
+        };
+        let len = deflate.inflated.len().min(out.remaining());
+        out.put_slice(&deflate.inflated.split_to(len));
+        if deflate.inflated.is_empty() {
+            deflate.inflated = Bytes::new();
+        }
+        len > 0
+    }
+
+    /// Makes a compressed frame of `bytes`, if that is agreed on and worth it.
+    fn pack(&mut self, bytes: &[u8]) {
+        let Some(deflate) = &mut self.deflate else {
+            return;
+        };
+        let compression = deflate.compression;
+        let most = compression.agreement.max_message().min(MAX_PACKED);
+        let message = bytes.get(..most).unwrap_or(bytes);
+        if message.len() < compression.from_bytes {
+            return;
+        }
+        if deflate.not_tried > 0 {
+            deflate.not_tried -= 1;
+            return;
+        }
+        let mut frame = Vec::new();
+        if !deflate::compress(message, &mut frame) {
+            deflate.hopeless = (deflate.hopeless + 1).min(MAX_HOPELESS);
+            deflate.not_tried = (1 << deflate.hopeless) - 1;
+            return;
+        }
+        deflate.hopeless = 0;
+        let (header, len) = frames::data_header(Data::CompressedBinary, frame.len());
+        frame.splice(..0, header.into_iter().take(len));
+        // It may wait for the socket.
+        frame.shrink_to_fit();
+        deflate.packed = frame.into();
+        deflate.stands_for = message.len();
     }
 }
 
@@ -264,21 +301,24 @@ impl AsyncRead for WebSocket {
         }
         let start = out.filled().len();
         while !this.frames.ended {
-            if this.frames.early.is_empty() {
-                ready!(Pin::new(&mut this.wire).poll_read(cx, out))?;
+            if this.frames.read_inflated(out) {
+                return Poll::Ready(Ok(()));
+            }
+            let is_early = !this.frames.early.is_empty();
+            if is_early {
+                let len = this.frames.early.len().min(out.remaining()).min(AGAIN);
+                out.put_slice(this.frames.early.get(..len).unwrap_or_default());
             } else {
-                let len = this.frames.early.len().min(out.remaining());
-                out.put_slice(&this.frames.early.split_to(len));
-                if this.frames.early.is_empty() {
-                    this.frames.early = Bytes::new();
-                }
+                let read = Pin::new(&mut this.wire).poll_read(cx, out);
+                this.frames.drained = read.is_pending();
+                ready!(read)?;
+                this.frames.heard = true;
             }
             let raw = &mut out.filled_mut()[start..];
             if raw.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            let decoded = this.frames.reader.decode(raw, &mut this.frames.controls);
-            match decoded {
+            match this.frames.decode(raw, is_early) {
                 Ok(len) => {
                     out.set_filled(start + len);
                     if !this.frames.controls.is_empty() {
@@ -319,7 +359,15 @@ impl AsyncWrite for WebSocket {
             frames.control_was_written(written);
         }
         if !frames.is_in_data_frame() {
-            let (header, len) = frames::binary_header(bytes.len());
+            frames.pack(bytes);
+        }
+        if let Some(deflate) = &mut frames.deflate
+            && deflate.stands_for > 0
+        {
+            return poll_write_packed(deflate, &mut this.wire, cx);
+        }
+        if !frames.is_in_data_frame() {
+            let (header, len) = frames::data_header(Data::Binary, bytes.len());
             frames.header = header;
             (frames.header_from, frames.header_to) = (0, len as u8);
             frames.promised = bytes.len();
@@ -349,7 +397,25 @@ impl AsyncWrite for WebSocket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.close(CloseCode::Normal);
+        this.close(this.frames.closes_as.unwrap_or(CloseCode::Normal));
         Pin::new(&mut this.wire).poll_shutdown(cx)
     }
+}
+
+/// Writes on in a compressed frame. What it stands for counts as written when all of it is.
+fn poll_write_packed(
+    deflate: &mut Deflate,
+    wire: &mut Wire,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    while !deflate.packed.is_empty() {
+        match Pin::new(&mut *wire).poll_write(cx, &deflate.packed) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(written)) => deflate.packed.advance(written),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+    deflate.packed = Bytes::new();
+    Poll::Ready(Ok(std::mem::take(&mut deflate.stands_for)))
 }

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use tidings_core::codec::ReasonCode;
 use tidings_core::shard::ConnId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
@@ -63,6 +64,12 @@ impl Connections {
     pub fn get(&self, id: ConnId) -> Option<&Rc<Connection>> {
         let connection = self.slots.get(id.slot())?.as_ref()?;
         (connection.id == id).then_some(connection)
+    }
+
+    /// Those in slots `first`, `first + step`, and so on.
+    pub fn every(&self, first: usize, step: usize) -> Vec<Rc<Connection>> {
+        let slots = self.slots.iter().skip(first).step_by(step.max(1));
+        slots.flatten().cloned().collect()
     }
 
     pub fn remove(&mut self, id: ConnId) -> Option<Rc<Connection>> {
@@ -123,6 +130,26 @@ impl Connection {
         match self.transport.borrow_mut().as_mut() {
             Some(transport) => Pin::new(transport).poll_flush(cx),
             None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Asks the peer for a sign of life, where that is done below MQTT.
+    pub fn ping(&self) {
+        if let Some(transport) = self.transport.borrow_mut().as_mut() {
+            transport.ping();
+        }
+    }
+
+    /// Whether nothing came since it was asked. Whoever is not read from is not silent.
+    pub fn is_silent(&self) -> bool {
+        let transport = self.transport.borrow();
+        !self.paused.get() && transport.as_ref().is_some_and(Transport::is_silent)
+    }
+
+    /// When it is closed, this is why.
+    pub fn close_as(&self, reason: ReasonCode) {
+        if let Some(transport) = self.transport.borrow_mut().as_mut() {
+            transport.close_as(reason);
         }
     }
 

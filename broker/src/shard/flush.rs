@@ -48,7 +48,7 @@ pub(super) struct Local {
     id: ShardId,
     shard: RefCell<Shard>,
     shared: Shared,
-    connections: RefCell<Connections>,
+    pub connections: RefCell<Connections>,
     /// Connections that showed a login, and which.
     logins: RefCell<HashMap<ConnId, Arc<str>>>,
     /// Connections that are over and that the shard still has to be told of.
@@ -254,6 +254,7 @@ impl Local {
             Output::Close { conn, reason } => {
                 if let Some(connection) = self.connection(conn) {
                     debug!(peer = %connection.origin, ?reason, "closing");
+                    connection.close_as(reason);
                     self.close(&connection);
                 }
             }

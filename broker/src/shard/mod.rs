@@ -9,6 +9,7 @@
 mod connection;
 mod flush;
 mod mailbox;
+mod pings;
 mod reading;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -32,6 +33,7 @@ use crate::metrics::{Latencies, Via};
 use crate::people::People;
 use crate::rulebook::Rulebook;
 use flush::Local;
+pub(crate) use pings::Pings;
 
 pub(crate) use mailbox::{Arrival, Command, Mailboxes, mailboxes};
 
@@ -54,6 +56,8 @@ pub(crate) struct Shared {
     pub people: Arc<People>,
     pub mailboxes: Mailboxes,
     pub clock: Clock,
+    /// Whether peers are asked for a sign of life below MQTT.
+    pub pings: Option<Pings>,
     /// Who judges newer proof of who a client is; there before there are clients.
     pub auth: Arc<OnceLock<Arc<dyn Authenticate>>>,
 }
@@ -181,6 +185,7 @@ fn run(
         shared.members.clone(),
     )
     .with_names(shared.names.clone());
+    let pings = shared.pings;
     let local = Rc::new(Local::new(options.id, shard, shared, report));
     local.publish_report();
     if start.ready.send(()).is_err() || start.may_begin.recv().is_err() {
@@ -190,6 +195,9 @@ fn run(
     LocalSet::new().block_on(&runtime, async {
         local.spawn(local.clone().flush_loop());
         local.spawn(tick_loop(local.clone()));
+        if let Some(pings) = pings {
+            local.spawn(pings::ping_loop(local.clone(), pings));
+        }
         inbox_loop(local, inbox).await;
     });
     Ok(())

@@ -64,7 +64,14 @@ impl Backend {
 
     /// Nobody has an account.
     fn tokens() -> Self {
-        let broker = TestBroker::start(with_tokens);
+        Self::tokens_with(|_| {})
+    }
+
+    fn tokens_with(change: impl FnOnce(&mut tidings_broker::BrokerOptions)) -> Self {
+        let broker = TestBroker::start(|options| {
+            with_tokens(options);
+            change(options);
+        });
         Self {
             name: "tokens",
             broker,
@@ -549,17 +556,20 @@ fn a_token_that_comes_with_the_request_for_a_websocket_is_enough() {
 
     let backend = Backend::tokens();
     let address = backend.broker.address(Kind::WebSocket);
-    let enter = |query: &str, header: Option<(&'static str, String)>| {
+    let open = |query: &str, headers: &[(&'static str, String)]| {
         let mut request = format!("ws://{address}/mqtt{query}")
             .into_client_request()
             .unwrap();
-        let headers = request.headers_mut();
-        headers.insert("Sec-WebSocket-Protocol", HeaderValue::from_static("mqtt"));
-        if let Some((name, value)) = header {
-            headers.insert(name, HeaderValue::from_str(&value).unwrap());
+        let all = request.headers_mut();
+        all.insert("Sec-WebSocket-Protocol", HeaderValue::from_static("mqtt"));
+        for (name, value) in headers {
+            all.insert(*name, HeaderValue::from_str(value).unwrap());
         }
         let socket = TcpStream::connect(address).unwrap();
-        let (mut socket, _) = tungstenite::client(request, socket).unwrap();
+        tungstenite::client(request, socket).ok()
+    };
+    let enter = |query: &str, headers: &[(&'static str, String)]| {
+        let (mut socket, _) = open(query, headers).unwrap();
         let bytes = crate::peer::connect_bytes(connect(Version::V5, "browser"));
         socket.send(tungstenite::Message::binary(bytes)).unwrap();
         let answer = socket.read().unwrap().into_data();
@@ -567,15 +577,55 @@ fn a_token_that_comes_with_the_request_for_a_websocket_is_enough() {
         answer[3]
     };
     let good = &backend.secret;
-    assert_eq!(
-        enter("", Some(("Authorization", format!("Bearer {good}")))),
-        0
-    );
-    assert_eq!(enter("", Some(("Cookie", format!("a=b; token={good}")))), 0);
-    assert_eq!(enter(&format!("?token={good}"), None), 0);
-    assert_eq!(enter("", None), ReasonCode::NotAuthorized as u8);
-    let wrong = enter("?token=eyJ.eyJ.x", None);
+    let bearer = ("Authorization", format!("Bearer {good}"));
+    assert_eq!(enter("", &[bearer]), 0);
+    assert_eq!(enter(&format!("?token={good}"), &[]), 0);
+    assert_eq!(enter("", &[]), ReasonCode::NotAuthorized as u8);
+    let wrong = enter("?token=eyJ.eyJ.x", &[]);
     assert_eq!(wrong, ReasonCode::BadUserNameOrPassword as u8);
+    // A browser sends the cookie whichever page asks: the page has to be ours.
+    let cookie = || ("Cookie", format!("a=b; token={good}"));
+    let origin = |origin: &str| ("Origin", origin.to_owned());
+    let ours = origin(&format!("http://{address}"));
+    assert_eq!(enter("", &[cookie(), ours]), 0);
+    assert_eq!(enter("", &[cookie(), ("X-Tidings", "1".to_owned())]), 0);
+    assert_eq!(enter("", &[cookie()]), ReasonCode::NotAuthorized as u8);
+    assert!(open("", &[cookie(), origin("https://evil.example")]).is_none());
+}
+
+#[test]
+fn with_all_pages_allowed_the_cookie_of_one_that_is_not_ours_does_not_count() {
+    use std::net::TcpStream;
+    use tungstenite::client::IntoClientRequest;
+    use tungstenite::http::HeaderValue;
+
+    let backend = Backend::tokens_with(|options| {
+        let origins = ["*", "https://app.example.org"].map(str::to_owned);
+        options.websocket.origins = tidings_broker::listener::Origins::parse(&origins).unwrap();
+    });
+    let address = backend.broker.address(Kind::WebSocket);
+    for (origin, reason) in [
+        ("https://evil.example", ReasonCode::NotAuthorized),
+        ("https://app.example.org", ReasonCode::Success),
+    ] {
+        let mut request = format!("ws://{address}/mqtt")
+            .into_client_request()
+            .unwrap();
+        let headers = request.headers_mut();
+        headers.insert("Sec-WebSocket-Protocol", HeaderValue::from_static("mqtt"));
+        headers.insert("Origin", HeaderValue::from_static(origin));
+        let cookie = format!("token={}", backend.secret);
+        headers.insert("Cookie", HeaderValue::from_str(&cookie).unwrap());
+        let socket = TcpStream::connect(address).unwrap();
+        let (mut socket, _) = tungstenite::client(request, socket).unwrap();
+        let bytes = crate::peer::connect_bytes(connect(Version::V5, "browser"));
+        socket.send(tungstenite::Message::binary(bytes)).unwrap();
+        assert_eq!(
+            socket.read().unwrap().into_data()[3],
+            reason as u8,
+            "{origin}"
+        );
+    }
 }
 
 #[test]

@@ -2,11 +2,15 @@
 //! something fails, and what is there after a restart.
 
 mod certificates;
+mod chat;
 mod command_line;
+mod compression;
 mod denials;
 mod failure;
 mod flow;
+mod frames;
 mod gateway;
+mod goodbyes;
 mod handshake;
 mod many_rooms;
 mod peer;

@@ -49,6 +49,16 @@ impl TestBroker {
         self.running.addresses(kind).next().expect("a listener")
     }
 
+    /// The status of a GET.
+    pub fn get_status(&self, path: &str) -> String {
+        let mut peer = self.peer(Kind::WebSocket);
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        peer.send(request.as_bytes());
+        let answer = String::from_utf8_lossy(&peer.until_end()).into_owned();
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    }
+
     pub fn peer(&self, kind: Kind) -> Peer {
         let socket = TcpStream::connect(self.address(kind)).expect("a connection");
         socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
@@ -218,6 +228,14 @@ impl Peer {
             }
         };
         assert_eq!(is_granted, Some(true));
+    }
+
+    /// Waits for so many PUBACKs.
+    pub fn acknowledged(&mut self, count: u16) {
+        for _ in 0..count {
+            let is_ack = self.packet(|packet| matches!(packet, Packet::PubAck(_)));
+            assert_eq!(is_ack, Some(true));
+        }
     }
 
     pub fn ping(&mut self) {

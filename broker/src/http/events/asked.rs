@@ -16,7 +16,7 @@ use super::super::{Api, Caller, Line, Peer, Problem};
 use crate::auth::{Admitted, Credentials, DoorMode};
 
 /// Filters of one request: one for each kind of topic, and then some.
-const MAX_FILTERS: usize = 50;
+pub(super) const MAX_FILTERS: usize = 50;
 
 /// Messages of a poll, unless it says otherwise, and at most.
 const LIMIT: usize = 100;
@@ -48,35 +48,58 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// Filters of somebody who is known; without any, everything of theirs.
+    ///
+    /// # Errors
+    /// If they may not have one of them.
+    pub fn of_filters(
+        api: &Api,
+        admitted: Arc<Admitted>,
+        filters: Vec<Arc<str>>,
+        since: Since,
+    ) -> Result<Self, Problem> {
+        let chosen = !filters.is_empty();
+        let filters = match chosen {
+            true => filters,
+            false => everything_of(&admitted.identity.user),
+        };
+        for filter in &filters {
+            judge(api, &admitted, filter, chosen)?;
+        }
+        Ok(Self {
+            admitted,
+            filters,
+            chosen,
+            since,
+            wait: Duration::ZERO,
+            limit: LIMIT,
+            line: Line::default(),
+        })
+    }
+
     /// # Errors
     /// If it is nobody's, or cannot be understood.
     pub async fn of(api: &Api, request: Request) -> Result<Self, Problem> {
         let (mut parts, _) = request.into_parts();
         let query = Query::of(parts.uri.query().unwrap_or_default())?;
         let admitted = Arc::new(admitted(api, &mut parts, query.token.as_deref()).await?);
-        let chosen = !query.filters.is_empty();
-        let filters = match chosen {
-            true => query.filters,
-            false => everything_of(&admitted.identity.user),
-        };
-        for filter in &filters {
-            judge(api, &admitted, filter, chosen)?;
-        }
         let last_event = last_event_id(&parts.headers)?;
+        let since = last_event.unwrap_or(query.since);
         let longest = Duration::from_secs(u64::from(api.options.max_poll_s));
         Ok(Self {
-            admitted,
-            filters,
-            chosen,
-            since: last_event.unwrap_or(query.since),
             wait: query.wait.min(longest),
             limit: query.limit,
             line: parts.extensions.remove::<Line>().unwrap_or_default(),
+            ..Self::of_filters(api, admitted, query.filters, since)?
         })
     }
 }
 
-async fn admitted(api: &Api, parts: &mut Parts, token: Option<&str>) -> Result<Admitted, Problem> {
+pub(super) async fn admitted(
+    api: &Api,
+    parts: &mut Parts,
+    token: Option<&str>,
+) -> Result<Admitted, Problem> {
     let has_header = parts.headers.contains_key(header::AUTHORIZATION);
     match token.filter(|_| !has_header) {
         Some(token) => {
@@ -100,7 +123,12 @@ async fn admitted(api: &Api, parts: &mut Parts, token: Option<&str>) -> Result<A
 }
 
 /// As a SUBSCRIBE is judged; the session judges it again.
-fn judge(api: &Api, admitted: &Admitted, filter: &str, chosen: bool) -> Result<(), Problem> {
+pub(super) fn judge(
+    api: &Api,
+    admitted: &Admitted,
+    filter: &str,
+    chosen: bool,
+) -> Result<(), Problem> {
     let Ok(FilterKind::Plain(_)) = parse_filter(filter) else {
         return Err(Problem::bad_request(format!("no topic filter: {filter}")));
     };
@@ -139,23 +167,26 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Since>, Problem> {
     Ok((!text.is_empty()).then(|| since(text)))
 }
 
-fn since(text: &str) -> Since {
+pub(super) fn since(text: &str) -> Since {
     match text {
         "" | "now" => Since::Now,
         text => text.parse().map_or(Since::Unknown, Since::Cursor),
     }
 }
 
-struct Query {
-    filters: Vec<Arc<str>>,
-    since: Since,
-    wait: Duration,
-    limit: usize,
-    token: Option<String>,
+/// What a query says.
+pub(super) struct Query {
+    pub filters: Vec<Arc<str>>,
+    pub since: Since,
+    pub wait: Duration,
+    pub limit: usize,
+    pub token: Option<String>,
 }
 
 impl Query {
-    fn of(query: &str) -> Result<Self, Problem> {
+    /// # Errors
+    /// If it cannot be understood.
+    pub fn of(query: &str) -> Result<Self, Problem> {
         let mut asked = Self {
             filters: Vec::new(),
             since: Since::Now,

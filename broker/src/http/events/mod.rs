@@ -1,7 +1,8 @@
-//! Streams over HTTP: Server-Sent Events (`/v1/events`) and polling (`/v1/poll`), on one cursor.
+//! Streams over HTTP: Server-Sent Events (`/v1/events`), polling (`/v1/poll`) and JSON over WebSocket
+//! (`/chat`), on one cursor.
 //!
 //! ```text
-//! SSE:  Reader (a session that subscribed `$replay/after/{cursor}/{filter}`) -> events
+//! SSE, /chat: Reader (a session that subscribed `$replay/after/{cursor}/{filter}`) -> events
 //! poll: the journal from the cursor on, at once; if there is nothing, a Reader until there is
 //! ```
 //! The cursor is that of MQTT, so that a client may change between WebSocket, SSE and polling with
@@ -12,6 +13,7 @@
 
 mod asked;
 mod backlog;
+mod chat;
 mod places;
 mod poll;
 mod reader;
@@ -57,5 +59,19 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .query("limit", "integer", "Messages at most")
             .query("token", "string", "The token, where no header can be set")
             .answers(200, "Messages, and the cursor to ask with next", "Polled"),
+        get(
+            "/chat",
+            chat::chat,
+            "A WebSocket of JSON texts: {\"subscribe\":[...],\"since\":...}, {\"publish\":{...}}, ping",
+        )
+        .query("filter", "string", "As in subscribe, from the start")
+        .query("since", "string", "A cursor, for these filters")
+        .query("token", "string", "The token, where no header can be set")
+        .answers_with(
+            101,
+            "Texts: message, published, subscribed, error, gap, reset, cursor, end",
+            "Any",
+            "application/json",
+        ),
     ]
 }

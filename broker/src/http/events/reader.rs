@@ -105,6 +105,14 @@ impl Reader {
             cursor: since.unwrap_or_else(|| cursor(api, api.journal.end())),
             _place: place,
         };
+        // A session that only waits for what it is to read.
+        if reader.filters.is_empty() {
+            return Ok(Opened {
+                reader,
+                reset: false,
+                gap: None,
+            });
+        }
         let place = since.map_or_else(|| "now".to_owned(), |cursor| cursor.to_string());
         let granted = reader.subscribe(&place, retained).await.map_err(refused)?;
         let refusal = granted.reasons.iter().find(|reason| reason.is_failure());
@@ -223,7 +231,7 @@ impl Reader {
     /// Moves the cursor on over what is not for this reader, if everything that is for it was handed
     /// out: so that it need not be looked through again, nor is missed when it is trimmed.
     pub async fn move_on(&mut self) {
-        if !self.ready.is_empty() || !self.early.is_empty() {
+        if !self.ready.is_empty() || !self.early.is_empty() || self.filters.is_empty() {
             return;
         }
         let (from, filters) = (self.cursor.offset, &self.filters);

@@ -36,14 +36,14 @@ use crate::metrics::Via;
 const RETRY_MS: u32 = 2000;
 
 /// Bytes that are put together while there is more, before they are sent.
-const CHUNK: usize = 16 * 1024;
+pub(super) const CHUNK: usize = 16 * 1024;
 
 /// How often it is asked whether the user of a stream that waits for its peer may still be here:
 /// rights must bite within a second.
-const WELCOME: Duration = Duration::from_millis(250);
+pub(super) const WELCOME: Duration = Duration::from_millis(250);
 
 /// Heartbeats that a peer may miss.
-const STALLED: u32 = 8;
+pub(super) const STALLED: u32 = 8;
 
 pub(super) async fn events(
     State(api): State<Api>,
@@ -241,7 +241,8 @@ fn put(chunk: &mut String, news: &News) {
     }
 }
 
-fn end_json(error: &SessionError) -> String {
+/// Why a session ended, as JSON.
+pub(super) fn end_json(error: &SessionError) -> String {
     let (reason, text) = match error {
         SessionError::Ended { reason, text } => (*reason, text.clone()),
         SessionError::Closed | SessionError::Protocol(_) => (ReasonCode::UnspecifiedError, None),
