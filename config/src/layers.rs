@@ -34,6 +34,8 @@ pub(crate) const TABLES: &[&str] = &[
     "state",
     "log",
     "sys",
+    "audit",
+    "otel",
 ];
 /// Sections that are a list of tables, `[[topics]]`.
 pub(crate) const LISTS: &[&str] = &["listeners", "topics", "bridges"];

@@ -81,6 +81,8 @@ fn every_key_is_documented_with_its_default_and_no_other() {
     assert_documented::<Bridge>("bridges");
     assert_documented::<Log>("log");
     assert_documented::<Sys>("sys");
+    assert_documented::<Audit>("audit");
+    assert_documented::<Otel>("otel");
     // These have more entries than explanations, which therefore stand above them.
     let explains = |line: &str, name: &str| {
         line.strip_prefix("# # ")

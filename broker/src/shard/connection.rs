@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use tidings_core::message::UnixMillis;
 use tidings_core::shard::ConnId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use crate::admission::Place;
 use crate::handshake::Origin;
 use crate::metrics::Via;
+use crate::trace::packets::Tap;
 use crate::transport::Transport;
 
 /// A connection; see the module.
@@ -40,6 +42,10 @@ pub(super) struct Connection {
     /// Tells the draining task that `closing` was set, or that the stream is gone. Few connections
     /// are ever drained.
     changed: OnceCell<Box<Notify>>,
+    /// What traces know of it; there only while somebody traces.
+    pub tap: RefCell<Option<Box<Tap>>>,
+    /// Since when it is a client, milliseconds since 1970.
+    pub since: UnixMillis,
     _place: Option<Place>,
 }
 
@@ -65,6 +71,10 @@ impl Connections {
         (connection.id == id).then_some(connection)
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Rc<Connection>> {
+        self.slots.iter().flatten()
+    }
+
     pub fn remove(&mut self, id: ConnId) -> Option<Rc<Connection>> {
         let place = self.slots.get_mut(id.slot())?;
         place.take_if(|connection| connection.id == id)
@@ -78,6 +88,7 @@ impl Connection {
         transport: Transport,
         rest: Vec<u8>,
         place: Option<Place>,
+        since: UnixMillis,
     ) -> Self {
         let via = match &origin {
             Origin::Network { .. } => Via::of_transport(transport.kind()),
@@ -97,6 +108,8 @@ impl Connection {
             draining: Cell::new(false),
             closing: Cell::new(None),
             changed: OnceCell::new(),
+            tap: RefCell::new(None),
+            since,
             _place: place,
         }
     }

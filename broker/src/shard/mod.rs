@@ -10,6 +10,8 @@ mod connection;
 mod flush;
 mod mailbox;
 mod reading;
+mod search;
+mod tap;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
@@ -31,9 +33,11 @@ use crate::clock::Clock;
 use crate::metrics::{Latencies, Via};
 use crate::people::People;
 use crate::rulebook::Rulebook;
+use crate::trace::Tracing;
 use flush::Local;
 
 pub(crate) use mailbox::{Arrival, Command, Mailboxes, mailboxes};
+pub(crate) use search::{Online, Search};
 
 /// Time between two ticks of a shard, as the core wants it.
 const TICK: Duration = Duration::from_millis(250);
@@ -53,6 +57,8 @@ pub(crate) struct Shared {
     /// Told who comes and goes.
     pub people: Arc<People>,
     pub mailboxes: Mailboxes,
+    /// Told what passes, while somebody wants to know.
+    pub tracing: Arc<Tracing>,
     pub clock: Clock,
     /// Who judges newer proof of who a client is; there before there are clients.
     pub auth: Arc<OnceLock<Arc<dyn Authenticate>>>,
@@ -226,6 +232,7 @@ async fn inbox_loop(local: Rc<Local>, mut inbox: mailbox::Inbox) {
                     local.input(input);
                 }
                 Command::Visit(visit) => local.visit(visit),
+                Command::Search(search) => local.search(*search),
                 Command::EndLogin(login) => local.end_login(&login),
                 Command::Abandon => return,
             }
