@@ -31,12 +31,16 @@ pub const QUEUE: usize = 1000;
 #[serde(default, deny_unknown_fields)]
 pub struct Wanted {
     /// A Client Identifier.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
     /// A user name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Packets about topics that match this filter, or that name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
     /// The address of peers, without a port.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
     /// Payloads are told, too, as far as they are short.
     pub payloads: bool,
