@@ -144,6 +144,8 @@ fn fields_of_settings() -> usize {
         bridges: _,
         log: _,
         sys: _,
+        audit: _,
+        otel: _,
     } = Settings::default();
     17
 }
