@@ -20,6 +20,7 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 use crate::admission::Admission;
+use crate::audit::AuditLog;
 use crate::auth::{
     AccountBook, Accounts, Admitted, Authenticate, ByDoor, Commits, Hook, KeyError, Logins,
     OpenMode, PasswordError, Passwords, Tokens, WithLogins,
@@ -31,9 +32,10 @@ use crate::heartbeat::{Heartbeat, Pulse};
 use crate::history::{self, History};
 use crate::http;
 use crate::listener::{self, Address, Bound, Kind, ListeningAt};
-use crate::metrics::{Sources, Surveyor, Via};
+use crate::metrics::{Hour, Sources, Surveyor, Via};
 use crate::names::SharedNames;
 use crate::options::{Auth, BrokerOptions, OtherProofs};
+use crate::otel;
 use crate::people::{self, Counts, People, Rights};
 use crate::readiness::{Readiness, State};
 use crate::rooms::{self, Rooms};
@@ -44,6 +46,7 @@ use crate::store::{self, Store};
 use crate::supervisor::{Happened, StopError, Supervisor};
 use crate::system::{self, SystemValues};
 use crate::tls::{self, Front, TlsError};
+use crate::trace::{Following, TraceError, Tracing, Wanted};
 
 /// How long a start waits until requests to a service are heard.
 const SERVICE_START: Duration = Duration::from_secs(5);
@@ -137,6 +140,7 @@ impl Broker {
         let rules = Arc::new(Rulebook::new(options.rules.clone()));
         let store = Store::open(&options.store, &rules)?;
         // After the store: the directory is ours now.
+        let audit = AuditLog::open(&options.store.data_dir, options.audit)?;
         let logins = Logins::open(&options.store.data_dir).map_err(StartError::Logins)?;
         let logins = Arc::new(logins);
         let (committed, failed) = (mailboxes.clone(), events.clone());
@@ -197,6 +201,7 @@ impl Broker {
             owners: has_accounts.then(|| store.state()),
             people: people.clone(),
         });
+        let tracing = Arc::<Tracing>::default();
         let shared = Shared {
             journal: store.journal(),
             state: store.state(),
@@ -206,6 +211,7 @@ impl Broker {
             append: store.append_sink(),
             people: people.clone(),
             mailboxes: mailboxes.clone(),
+            tracing: tracing.clone(),
             clock,
             pings: options
                 .websocket
@@ -287,6 +293,7 @@ impl Broker {
             admission: Admission::new(options.max_connections),
             shards: mailboxes.clone(),
             counters: counters.clone(),
+            tracing: tracing.clone(),
             clock,
         });
         let system = SystemValues::new(mailboxes.clone());
@@ -300,6 +307,7 @@ impl Broker {
             surveyor: Surveyor::new(shared.state.clone(), options.store.data_dir.clone()),
             tls: tls.clone(),
         });
+        let hour = Arc::<Hour>::default();
         let api = http::Api::new(http::Parts {
             options: options.http,
             reception: reception.clone(),
@@ -318,6 +326,10 @@ impl Broker {
             pace: Mutex::new(service::pace::Pace::new(options.http.requests_per_minute)),
             streams: Arc::default(),
             journal: shared.journal.clone(),
+            audit: audit.clone(),
+            tracing: tracing.clone(),
+            hour: hour.clone(),
+            log: options.log,
         });
         let heartbeat = options.heartbeat.map(|options| Heartbeat {
             options,
@@ -397,9 +409,14 @@ impl Broker {
         };
         runtime.spawn(service::serve(start, answers));
         service_is_ready("unread", is_ready);
+        if let Some(otel) = options.otel {
+            otel::Exporter::new(otel, sources.clone(), epoch).start()?;
+        }
+        runtime.spawn(hour.keep(sources));
         readiness.set(State::Ready);
 
         let (done, is_done) = watch::channel(None);
+        let written = audit.clone();
         let supervisor = Supervisor {
             deadline: options.shutdown_deadline,
             readiness: readiness.clone(),
@@ -415,6 +432,7 @@ impl Broker {
             .name("supervisor".to_owned())
             .spawn(move || {
                 let ended = supervisor.run();
+                written.stop();
                 done.send_replace(Some(ended));
             })?;
         Ok(Running {
@@ -429,6 +447,8 @@ impl Broker {
             book,
             rules,
             tls,
+            audit,
+            tracing,
         })
     }
 }
@@ -548,6 +568,8 @@ pub struct Running {
     book: Arc<AccountBook>,
     rules: Arc<Rulebook>,
     tls: Option<Arc<Front>>,
+    audit: AuditLog,
+    tracing: Arc<Tracing>,
 }
 
 impl Running {
@@ -558,6 +580,19 @@ impl Running {
         self.rules.replace(rules.clone());
         let shards = &self.reception.shards;
         shards.broadcast(|| Input::SetRules(rules.clone()));
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> &AuditLog {
+        &self.audit
+    }
+
+    /// Tells what something does, packet by packet, until what is given is dropped.
+    ///
+    /// # Errors
+    /// If there is nothing to trace, or too much.
+    pub fn trace(&self, wanted: Wanted) -> Result<Following, TraceError> {
+        self.tracing.follow(wanted)
     }
 
     /// The book of accounts.

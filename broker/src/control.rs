@@ -16,13 +16,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidings_core::account::Secret;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use crate::Running;
+use crate::audit::Actor;
 use crate::auth::{AccountBook, AccountError, AccountInfo};
+use crate::trace::Wanted;
 
 /// The socket's name in the data directory.
 const SOCKET: &str = "control.sock";
@@ -91,6 +95,33 @@ pub enum Request {
     },
     /// Lists devices.
     DeviceList {},
+    /// Tells what something does, as [`follow`] reads it, until whoever asked goes.
+    Trace {
+        /// What.
+        wanted: Wanted,
+    },
+}
+
+impl Request {
+    /// What the audit log calls it, and on whom it acts; `None`: it changes nothing.
+    fn act(&self) -> Option<(&'static str, &str, String)> {
+        let plain = String::new;
+        Some(match self {
+            Self::UserAdd { user, roles, .. } => ("user_add", user, roles.join(" ")),
+            Self::UserPasswd { user, .. } => ("user_passwd", user, plain()),
+            Self::UserRoles { user, roles } => ("user_roles", user, roles.join(" ")),
+            Self::UserDisable { user } => ("user_disable", user, plain()),
+            Self::UserEnable { user } => ("user_enable", user, plain()),
+            Self::UserDelete { user } => ("user_delete", user, plain()),
+            Self::DeviceAdd { device, owner } => ("device_add", device, format!("of {owner}")),
+            Self::DeviceRevoke { device } => ("device_revoke", device, plain()),
+            Self::Trace { wanted } => {
+                let told = serde_json::to_string(wanted).unwrap_or_default();
+                ("trace", "", told)
+            }
+            Self::UserList {} | Self::DeviceList {} => return None,
+        })
+    }
 }
 
 /// What is answered.
@@ -142,12 +173,24 @@ impl From<AccountInfo> for Account {
     }
 }
 
-/// Does what is asked for.
-pub async fn execute(book: &AccountBook, request: Request) -> Reply {
+/// Does what is asked for, and writes down who did.
+pub async fn execute(broker: &Running, actor: &Actor, request: Request) -> Reply {
+    let act = request
+        .act()
+        .map(|(what, whom, detail)| (what, whom.to_owned(), detail));
+    let result = carry_out(broker.accounts(), request).await;
+    if let Some((what, whom, detail)) = act {
+        let told = result.as_ref().map(|_| ());
+        broker.audit().record(actor, what, &whom, &detail, told);
+    }
+    result.unwrap_or_else(|error| Reply::Error(error.to_string()))
+}
+
+async fn carry_out(book: &AccountBook, request: Request) -> Result<Reply, AccountError> {
     let done = |result: Result<(), AccountError>| result.map(|()| Reply::Done);
     let list =
         |devices| Reply::Accounts(book.list(devices).into_iter().map(Account::from).collect());
-    let result = match request {
+    match request {
         Request::UserAdd {
             user,
             password,
@@ -165,8 +208,10 @@ pub async fn execute(book: &AccountBook, request: Request) -> Reply {
             .map(|token| Reply::Token(token.expose().to_owned())),
         Request::DeviceRevoke { device } => done(book.revoke_device(&device).await),
         Request::DeviceList {} => Ok(list(true)),
-    };
-    result.unwrap_or_else(|error| Reply::Error(error.to_string()))
+        Request::Trace { .. } => Ok(Reply::Error(
+            "only a broker that runs can be traced".to_owned(),
+        )),
+    }
 }
 
 /// A control socket that is served; it is gone when this is dropped.
@@ -180,7 +225,7 @@ pub struct ControlSocket {
 ///
 /// # Errors
 /// If the socket cannot be made; the path of a socket has at most some hundred bytes.
-pub fn serve(data_dir: &Path, book: Arc<AccountBook>) -> io::Result<ControlSocket> {
+pub fn serve(data_dir: &Path, broker: Arc<Running>) -> io::Result<ControlSocket> {
     let path = data_dir.join(SOCKET);
     // Whoever made it is gone: the directory is ours.
     match fs::remove_file(&path) {
@@ -192,17 +237,17 @@ pub fn serve(data_dir: &Path, book: Arc<AccountBook>) -> io::Result<ControlSocke
     let serving = tokio::spawn(async move {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) if is_ours(&stream) => {
-                    let book = book.clone();
-                    tokio::spawn(async move {
-                        match timeout(PATIENCE, answer(stream, &book)).await {
-                            Ok(Ok(())) => {}
-                            Ok(Err(error)) => debug!(%error, "control connection"),
-                            Err(_) => debug!("control connection: too slow"),
-                        }
-                    });
-                }
-                Ok(_) => debug!("control connection of another user"),
+                Ok((stream, _)) => match ours(&stream) {
+                    Some(actor) => {
+                        let broker = broker.clone();
+                        tokio::spawn(async move {
+                            if let Err(error) = answer(stream, &broker, &actor).await {
+                                debug!(%error, "control connection");
+                            }
+                        });
+                    }
+                    None => debug!("control connection of another user"),
+                },
                 Err(error) => {
                     warn!(%error, "the control socket does not work any more");
                     return;
@@ -222,27 +267,116 @@ impl Drop for ControlSocket {
 }
 
 /// The permissions of the socket say the same, from the moment they are set.
-fn is_ours(stream: &UnixStream) -> bool {
+fn ours(stream: &UnixStream) -> Option<Actor> {
     let own = rustix::process::getuid().as_raw();
-    stream
-        .peer_cred()
-        .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+    let peer = stream.peer_cred().ok()?.uid();
+    (peer == own || peer == 0).then(|| Actor::local(peer))
 }
 
-async fn answer(stream: UnixStream, book: &AccountBook) -> io::Result<()> {
+async fn answer(stream: UnixStream, broker: &Running, actor: &Actor) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
+    let mut reader = tokio::io::BufReader::new(reader.take(MAX_REQUEST));
     let mut line = Vec::new();
-    tokio::io::BufReader::new(reader.take(MAX_REQUEST))
-        .read_until(b'\n', &mut line)
-        .await?;
+    let too_slow = |_| io::Error::from(io::ErrorKind::TimedOut);
+    timeout(PATIENCE, reader.read_until(b'\n', &mut line))
+        .await
+        .map_err(too_slow)??;
     let reply = match serde_json::from_slice(&line) {
-        Ok(request) => execute(book, request).await,
+        Ok(Request::Trace { wanted }) => {
+            return tell(reader, writer, broker, actor, wanted).await;
+        }
+        Ok(request) => timeout(PATIENCE, execute(broker, actor, request))
+            .await
+            .map_err(too_slow)?,
         // The error of serde would repeat what it found.
         Err(_) => Reply::Error("the request cannot be read".to_owned()),
     };
-    let mut bytes = serde_json::to_vec(&reply).map_err(io::Error::other)?;
+    timeout(PATIENCE, write(&mut writer, &reply))
+        .await
+        .map_err(too_slow)?
+}
+
+async fn write(writer: &mut OwnedWriteHalf, value: &impl Serialize) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(value).map_err(io::Error::other)?;
     bytes.push(b'\n');
     writer.write_all(&bytes).await
+}
+
+/// A trace, a line each, until the other end is closed.
+async fn tell(
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: OwnedWriteHalf,
+    broker: &Running,
+    actor: &Actor,
+    wanted: Wanted,
+) -> io::Result<()> {
+    let detail = serde_json::to_string(&wanted).unwrap_or_default();
+    let following = broker.trace(wanted);
+    let result = following.as_ref().map(|_| ()).map_err(|error| *error);
+    broker.audit().record(actor, "trace", "", &detail, result);
+    let mut following = match following {
+        Ok(following) => following,
+        Err(error) => return write(&mut writer, &Reply::Error(error.to_string())).await,
+    };
+    write(&mut writer, &Reply::Done).await?;
+    let mut end = [0];
+    loop {
+        tokio::select! {
+            told = following.next() => write(&mut writer, &told).await?,
+            _ = reader.read(&mut end) => return Ok(()),
+            () = ended(broker) => return Ok(()),
+        }
+    }
+}
+
+/// Waits until the broker has ended, however.
+async fn ended(broker: &Running) {
+    let _ = broker.wait().await;
+}
+
+/// Begins something that the broker tells line by line, and gives each line that is no [`Reply`] to `told`
+/// until that says false, or the broker ends; false if there is no broker.
+///
+/// # Errors
+/// If the broker refuses, or does not answer as it should.
+pub fn follow(
+    data_dir: &Path,
+    request: &Request,
+    mut told: impl FnMut(&str) -> bool,
+) -> io::Result<bool> {
+    let Some(mut stream) = connect(data_dir)? else {
+        return Ok(false);
+    };
+    send(&mut stream, request)?;
+    let mut lines = BufReader::new(stream).lines();
+    let first = lines.next().transpose()?.unwrap_or_default();
+    match serde_json::from_str(&first) {
+        Ok(Reply::Done) => {}
+        Ok(Reply::Error(error)) => return Err(io::Error::other(error)),
+        _ => return Err(io::Error::other("the broker's answer cannot be read")),
+    }
+    for line in lines {
+        if !told(&line?) {
+            break;
+        }
+    }
+    Ok(true)
+}
+
+fn connect(data_dir: &Path) -> io::Result<Option<StdUnixStream>> {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    match StdUnixStream::connect(data_dir.join(SOCKET)) {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn send(stream: &mut StdUnixStream, request: &Request) -> io::Result<()> {
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut bytes = serde_json::to_vec(request).map_err(io::Error::other)?;
+    bytes.push(b'\n');
+    stream.write_all(&bytes)
 }
 
 /// Asks the broker that holds a data directory; `None` if there is none.
@@ -250,17 +384,11 @@ async fn answer(stream: UnixStream, book: &AccountBook) -> io::Result<()> {
 /// # Errors
 /// If it does not answer as it should.
 pub fn ask(data_dir: &Path, request: &Request) -> io::Result<Option<Reply>> {
-    use io::ErrorKind::{ConnectionRefused, NotFound};
-    let mut stream = match StdUnixStream::connect(data_dir.join(SOCKET)) {
-        Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => return Ok(None),
-        Err(error) => return Err(error),
+    let Some(mut stream) = connect(data_dir)? else {
+        return Ok(None);
     };
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut bytes = serde_json::to_vec(request).map_err(io::Error::other)?;
-    bytes.push(b'\n');
-    stream.write_all(&bytes)?;
+    send(&mut stream, request)?;
     let mut line = String::new();
     BufReader::new(stream.take(u64::from(u32::MAX))).read_line(&mut line)?;
     serde_json::from_str(&line)

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tidings_core::codec::{
     self, ConnAck, ConnAckProperties, Connect, DecodeError, Packet, ReasonCode, Version,
 };
@@ -25,6 +26,7 @@ use crate::counters::Counters;
 use crate::listener::{Door, Peer, WebSocketOptions};
 use crate::metrics::Via;
 use crate::shard::{Arrival, Mailboxes};
+use crate::trace::{self, Tracing};
 use crate::transport::{Transport, close_gently};
 
 /// The Authentication Method of those who may show newer proof on an open connection (§4.12.1): the
@@ -129,6 +131,7 @@ pub(crate) struct Reception {
     pub admission: Admission,
     pub shards: Mailboxes,
     pub counters: Arc<Counters>,
+    pub tracing: Arc<Tracing>,
     pub clock: Clock,
 }
 
@@ -276,6 +279,9 @@ impl Reception {
                 Ok(None) => {}
                 Ok(Some((Packet::Connect(connect), used))) => {
                     let judged = self.judge_connect(&connect, origin, bearer).await;
+                    if let Err(refusal) = &judged {
+                        self.trace_refusal(&connect, origin, transport.kind(), refusal);
+                    }
                     let rest = bytes.get(used..).unwrap_or_default().to_vec();
                     return Some(judged.map(|judged| (judged, rest)));
                 }
@@ -286,6 +292,31 @@ impl Reception {
                 Err(error) => return Some(Err(Refusal::undecoded(&bytes, &error))),
             }
         }
+    }
+
+    /// Tells who traces that somebody was not let in, and why.
+    fn trace_refusal(&self, connect: &Connect<'_>, origin: &Origin, kind: &str, refusal: &Refusal) {
+        if !self.tracing.is_on() {
+            return;
+        }
+        let subject = trace::Subject {
+            client_id: connect.client_id.into(),
+            user: connect.username.unwrap_or_default().into(),
+            address: origin.address(),
+            door: Via::of_transport(kind),
+        };
+        let told = trace::Told {
+            direction: trace::Direction::Aside,
+            topics: &[],
+            fields: json!({
+                "event": "refused",
+                "reason": refusal.reason as u8,
+                "reason_name": format!("{:?}", refusal.reason),
+                "text": refusal.why,
+            }),
+            payload: None,
+        };
+        self.tracing.tell(&subject, &told);
     }
 
     async fn judge_connect(

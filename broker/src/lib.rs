@@ -6,6 +6,7 @@
 //! come from.
 
 mod admission;
+pub mod audit;
 pub mod auth;
 mod broker;
 mod clock;
@@ -16,9 +17,11 @@ pub mod heartbeat;
 pub mod history;
 pub mod http;
 pub mod listener;
+pub mod log_tail;
 mod metrics;
 mod names;
 mod options;
+mod otel;
 mod people;
 mod readiness;
 mod rooms;
@@ -29,11 +32,13 @@ pub mod store;
 mod supervisor;
 mod system;
 pub mod tls;
+pub mod trace;
 mod transport;
 
 pub use broker::{Broker, Running, StartError};
 pub use heartbeat::Vitals;
 pub use options::{Auth, BrokerOptions, OtherProofs, SessionLimits};
+pub use otel::Options as OtelOptions;
 pub use people::Options as PeopleOptions;
 pub use readiness::State as Readiness;
 pub use rooms::Options as RoomOptions;

@@ -10,6 +10,7 @@ use tidings_core::message::QoS;
 use tidings_core::rules::{Membership, OpenRooms, RuleSource, Rules};
 use tidings_core::shard as core_shard;
 
+use crate::audit;
 use crate::auth::{
     AccountOptions, Authenticate, HookOptions, OpenMode, PasswordOptions, TokenOptions,
 };
@@ -17,6 +18,8 @@ use crate::handshake;
 use crate::heartbeat;
 use crate::http;
 use crate::listener::{self, Kind};
+use crate::log_tail::LogTail;
+use crate::otel;
 use crate::people;
 use crate::rooms;
 use crate::store;
@@ -121,6 +124,12 @@ pub struct BrokerOptions {
     pub rooms: Option<rooms::Options>,
     /// Presence, and what people may ask.
     pub people: people::Options,
+    /// How much the audit log keeps.
+    pub audit: audit::Options,
+    /// A collector of figures; `None`: nobody is sent any.
+    pub otel: Option<otel::Options>,
+    /// The last lines of the log, to be shown to administrators.
+    pub log: Option<Arc<LogTail>>,
     /// Time between updates of `$SYS`; `None`: never.
     pub system_interval: Option<Duration>,
     /// How long a stop may take.
@@ -161,6 +170,9 @@ impl BrokerOptions {
             members: Arc::new(OpenRooms),
             rooms: None,
             people: people::Options::default(),
+            audit: audit::Options::default(),
+            otel: None,
+            log: None,
             system_interval: Some(Duration::from_secs(10)),
             shutdown_deadline: Duration::from_secs(10),
             heartbeat: None,

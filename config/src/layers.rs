@@ -35,6 +35,8 @@ pub(crate) const TABLES: &[&str] = &[
     "state",
     "log",
     "sys",
+    "audit",
+    "otel",
 ];
 /// Sections that are a list of tables, `[[topics]]`.
 pub(crate) const LISTS: &[&str] = &["listeners", "topics", "bridges"];

@@ -29,6 +29,7 @@ mod shipped;
 mod storage;
 mod tls;
 mod topics;
+mod visibility;
 mod websocket;
 
 use std::env;
@@ -49,6 +50,7 @@ pub use server::{Listener, ListenerAuth, ListenerKind, Server};
 pub use storage::{Durability, Journal, State};
 pub use tls::{Certificate, ClientAuth, ClientName, MinVersion, Tls};
 pub use topics::{Keep, Relay, TopicRule};
+pub use visibility::{Audit, Otel};
 pub use websocket::WebSocket;
 
 use errors::Problem;
@@ -114,6 +116,10 @@ pub struct Settings {
     pub log: Log,
     /// `[sys]`: the statistics topics.
     pub sys: Sys,
+    /// `[audit]`: what administrators did.
+    pub audit: Audit,
+    /// `[otel]`: an OpenTelemetry collector.
+    pub otel: Otel,
 }
 
 impl Default for Settings {
@@ -173,6 +179,8 @@ impl Settings {
             bridges: reader.list("bridges"),
             log: reader.section("log"),
             sys: reader.section("sys"),
+            audit: reader.section("audit"),
+            otel: reader.section("otel"),
         };
         let mut problems = reader.problems;
         settings.check_names(&mut problems);

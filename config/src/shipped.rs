@@ -82,6 +82,8 @@ fn every_key_is_documented_with_its_default_and_no_other() {
     assert_documented::<Bridge>("bridges");
     assert_documented::<Log>("log");
     assert_documented::<Sys>("sys");
+    assert_documented::<Audit>("audit");
+    assert_documented::<Otel>("otel");
     // These have more entries than explanations, which therefore stand above them.
     let explains = |line: &str, name: &str| {
         line.strip_prefix("# # ")
@@ -144,6 +146,8 @@ fn fields_of_settings() -> usize {
         bridges: _,
         log: _,
         sys: _,
+        audit: _,
+        otel: _,
     } = Settings::default();
     18
 }

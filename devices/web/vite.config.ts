@@ -12,6 +12,7 @@ export default defineConfig({
     target: 'es2022',
     // mqtt.js is most of it.
     chunkSizeWarningLimit: 700,
+    rollupOptions: { input: ['index.html', 'admin.html'] },
   },
   // `npm run dev` talks to a broker on its usual port, or where TIDINGS says.
   server: { proxy },

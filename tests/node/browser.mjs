@@ -33,7 +33,7 @@ export async function withBrowser(scenario) {
   process.exit()
 }
 
-async function visit(browser, people, url, name, { viewport = DESKTOP, locale = 'en-GB', password, colorScheme = 'light', prepare } = {}) {
+async function visit(browser, people, url, name, { viewport = DESKTOP, locale = 'en-GB', password, colorScheme = 'light', prepare, as: Kind = Person } = {}) {
   const context = await browser.newContext({ viewport, locale, colorScheme, reducedMotion: 'reduce' })
   const page = await context.newPage()
   page.setDefaultTimeout(DEADLINE_MS)
@@ -41,7 +41,7 @@ async function visit(browser, people, url, name, { viewport = DESKTOP, locale = 
     console.error(`the page of ${name} threw: ${error.stack}`)
     process.exitCode = 1
   })
-  const person = new Person(name, page, url)
+  const person = new Kind(name, page, url)
   people.push(person)
   await prepare?.(page)
   await page.goto(url)

@@ -113,3 +113,37 @@ fn a_broker_that_stops_or_whose_journal_failed_is_not_ready() {
         Some(1.0)
     );
 }
+
+#[test]
+fn the_grafana_dashboard_asks_for_what_there_is() {
+    let dashboard = include_str!("../../config/grafana-dashboard.json");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).expect("JSON");
+    let broker = TidingsProcess::start();
+    let api = Api::new(&broker);
+    // The second answer has that the first was counted.
+    api.ask("GET", "/metrics", None);
+    let (_, text) = api.ask("GET", "/metrics", None);
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let targets = panels
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().expect("targets"));
+    let mut asked = std::collections::BTreeSet::new();
+    for target in targets {
+        let expression = target["expr"].as_str().expect("an expression");
+        let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        asked.extend(words.filter(|word| word.starts_with("tidings_")));
+    }
+    assert!(asked.len() > 20, "{asked:?}");
+    for name in asked {
+        let ends = ["_bucket", "_sum", "_count", "_total"];
+        let base = ends.iter().find_map(|end| name.strip_suffix(end));
+        let is_there = |name: &str| {
+            let begin = format!("# TYPE {name} ");
+            text.lines().any(|line| line.starts_with(&begin))
+        };
+        assert!(
+            is_there(name) || base.is_some_and(is_there),
+            "{name} is not in /metrics"
+        );
+    }
+}

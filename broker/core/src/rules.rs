@@ -322,6 +322,8 @@ struct Rule {
     publish: Expression,
     /// The capture that names the room whose pace a publisher keeps.
     paced_by: Option<usize>,
+    /// Pattern, publish and subscribe as they were written.
+    text: Box<[Box<str>; 3]>,
     subscribe: Expression,
     stream: Option<StreamTemplate>,
     keep: Option<Keep>,
@@ -466,6 +468,14 @@ impl Rules {
         )
     }
 
+    /// Pattern, expression for publishing and expression for subscribing, as they were written, of the rule
+    /// that decides about a topic, or is the first that topics of a filter can have.
+    pub fn text_for(&self, topic_or_filter: &str) -> Option<(&str, &str, &str)> {
+        let (overlapping, _) = self.overlapping(topic_or_filter);
+        let [pattern, publish, subscribe] = &*overlapping.first()?.rule.text;
+        Some((pattern, publish, subscribe))
+    }
+
     /// The stream that a valid Topic Name belongs to.
     pub fn stream_of<'a>(&self, topic: &'a str) -> Cow<'a, str> {
         self.find(topic)
@@ -595,7 +605,9 @@ impl Rule {
         if grows.is_some() && has_history {
             return Err(RuleProblem::Alone("grows"));
         }
+        let written = [&source.pattern, &source.publish, &source.subscribe];
         Ok(Self {
+            text: Box::new(written.map(|text| text.as_str().into())),
             pattern,
             paced_by: publish.paced_by(),
             publish,

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use tidings_broker::audit::Actor;
 use tidings_broker::control::{self, Reply, Request};
 use tidings_broker::{Broker, BrokerOptions};
 use tidings_config::Settings;
@@ -43,7 +44,7 @@ fn ask_the_store(settings: &Settings, data_dir: &Path, request: &Request) -> any
     runtime.block_on(async {
         let broker = Broker::start(options)
             .with_context(|| format!("cannot open {}", data_dir.display()))?;
-        let reply = control::execute(broker.accounts(), request.clone()).await;
+        let reply = control::execute(&broker, &Actor::command_line(), request.clone()).await;
         broker.shutdown().await?;
         anyhow::Ok(reply)
     })

@@ -8,8 +8,8 @@ use tidings_broker::auth::{
 };
 use tidings_broker::listener::{Address, Kind};
 use tidings_broker::{
-    Auth, BrokerOptions, OtherProofs, PeopleOptions, RoomOptions, SessionLimits, handshake, http,
-    listener, store, tls,
+    Auth, BrokerOptions, OtelOptions, OtherProofs, PeopleOptions, RoomOptions, SessionLimits,
+    audit, handshake, http, listener, store, tls,
 };
 use tidings_config::{
     AuthMode, ClientAuth, ClientName, Durability, ListenAddress, Listener, ListenerAuth,
@@ -126,6 +126,15 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
             RoomMode::Managed => Some(room_options(&settings.rooms)),
         },
         people: people_options(&settings.people),
+        audit: audit::Options {
+            max_file_bytes: settings.audit.max_file_mib * 1024 * 1024,
+            max_old_files: settings.audit.max_old_files,
+        },
+        otel: (!settings.otel.endpoint.is_empty()).then(|| OtelOptions {
+            endpoint: settings.otel.endpoint.clone(),
+            interval: Duration::from_secs(settings.otel.interval_s),
+        }),
+        log: None,
         system_interval: match settings.sys.interval_s {
             0 => None,
             seconds => Some(Duration::from_secs(seconds)),

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod ask;
+mod audit;
 mod check_config;
 mod completions;
 mod compose;
@@ -19,6 +20,7 @@ mod secret;
 mod serve;
 mod subscribe;
 mod systemd;
+mod trace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,6 +67,10 @@ enum Command {
     Pub(publish::Publish),
     /// Subscribe, and print messages as they come
     Sub(subscribe::Subscribe),
+    /// Show live what a client, a user, a topic or an address does, packet by packet
+    Trace(trace::Trace),
+    /// Show what administrators did: who, what, on whom, when, from where, and how it ended
+    Audit(audit::Audit),
     /// Check every checksum and invariant of a data directory, while no broker uses it
     Fsck(fsck::Fsck),
     /// Print what is in the journal, one JSON object per line
@@ -118,6 +124,8 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Device(args)) => accounts::run_device(&args),
         Some(Command::Pub(args)) => publish::run(&args),
         Some(Command::Sub(args)) => subscribe::run(&args),
+        Some(Command::Trace(args)) => trace::run(&args),
+        Some(Command::Audit(args)) => audit::run(&args),
         Some(Command::Fsck(args)) => fsck::run(&args),
         Some(Command::Dump(args)) => dump::run(&args),
         Some(Command::Completions(args)) => completions::run(&args),

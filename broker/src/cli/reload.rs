@@ -59,6 +59,8 @@ fn fixed_sections_that_differ(running: &Settings, wanted: &Settings) -> Vec<&'st
         bridges,
         log,
         sys,
+        audit,
+        otel,
     } = running;
     [
         ("[server]", *server == wanted.server),
@@ -77,6 +79,8 @@ fn fixed_sections_that_differ(running: &Settings, wanted: &Settings) -> Vec<&'st
         ("[[bridges]]", *bridges == wanted.bridges),
         ("[log]", *log == wanted.log),
         ("[sys]", *sys == wanted.sys),
+        ("[audit]", *audit == wanted.audit),
+        ("[otel]", *otel == wanted.otel),
     ]
     .into_iter()
     .filter_map(|(section, is_same)| (!is_same).then_some(section))

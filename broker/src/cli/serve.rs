@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tidings_broker::audit::Actor;
 use tidings_broker::control;
 use tidings_broker::listener::{Address, Kind, page_is_built};
 use tidings_broker::{Broker, Running, heartbeat};
@@ -109,7 +110,7 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
     if !wrong.is_empty() {
         return Err(anyhow::Error::msg(wrong.join("\n")));
     }
-    logging::start(&settings.log)?;
+    options.log = Some(logging::start(&settings.log)?);
     raise_file_limit(options.max_connections);
     let manager = Notifier::from_environment();
     options.heartbeat = manager.interval().map(|every| heartbeat::Options {
@@ -132,7 +133,7 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
         let broker = Arc::new(Broker::start(options)?);
         let mut links = links::start(&settings, &broker);
         links.ready().await;
-        let control = match control::serve(&settings.server.data_dir, broker.accounts().clone()) {
+        let control = match control::serve(&settings.server.data_dir, broker.clone()) {
             Ok(control) => Some(control),
             Err(error) => {
                 warn!(%error, "no control socket: `tidings user` and others need the broker stopped");
@@ -152,7 +153,14 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
                 _ = hung_up.recv() => {
                     manager.reloading();
                     let wanted = args.settings(&handed_over).map(|(settings, _)| settings);
-                    match reload(&broker, &settings, wanted) {
+                    let reloaded = reload(&broker, &settings, wanted);
+                    let actor = Actor {
+                        who: "broker".to_owned(),
+                        from: "signal".to_owned(),
+                    };
+                    let result = reloaded.as_ref().map(|_| ());
+                    broker.audit().record(&actor, "reload", "settings", "", result);
+                    match reloaded {
                         Ok(reloaded) => {
                             settings = reloaded;
                             info!("settings were read again");

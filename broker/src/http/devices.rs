@@ -3,7 +3,7 @@
 //! Invariant: a name that a person gives begins with their own, so that nobody takes one that somebody
 //! else may be given.
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tidings_core::account::ADMIN;
 
 use super::place::{At, Query};
-use super::{Api, Caller, Endpoint, Json, Problem, delete, get, post, reply};
+use super::{Api, Caller, Endpoint, Json, Peer, Problem, admin, delete, get, post, reply};
 use crate::auth::{AccountError, AccountInfo};
 
 /// Devices that one user adds over HTTP: more are a fleet, and `tidings device add`.
@@ -76,6 +76,7 @@ struct NewDevice {
 async fn add(
     State(api): State<Api>,
     caller: Caller,
+    peer: Option<Extension<Peer>>,
     Json(new): Json<NewDevice>,
 ) -> Result<Response, Problem> {
     has_accounts(&api)?;
@@ -94,7 +95,13 @@ async fn add(
         let text = format!("you have {MAX_DEVICES} devices already");
         return Err(Problem::new(StatusCode::CONFLICT, "limit_reached", text));
     }
-    let token = api.reception.book.add_device(&new.device, owner).await?;
+    let added = api.reception.book.add_device(&new.device, owner).await;
+    let actor = admin::actor(&caller, peer.as_deref());
+    let result = added.as_ref().map(|_| ());
+    let detail = format!("of {owner}");
+    api.audit
+        .record(&actor, "device_add", &new.device, &detail, result);
+    let token = added?;
     let shown = json!({ "device": new.device, "owner": owner, "token": token.expose() });
     Ok(reply::json(StatusCode::CREATED, &shown))
 }
@@ -102,6 +109,7 @@ async fn add(
 async fn revoke(
     State(api): State<Api>,
     caller: Caller,
+    peer: Option<Extension<Peer>>,
     At(device): At<String>,
 ) -> Result<Response, Problem> {
     has_accounts(&api)?;
@@ -114,7 +122,12 @@ async fn revoke(
     if !is_theirs && !caller.identity().has_role(ADMIN) {
         return Err(AccountError::NoDevice(device.into()).into());
     }
-    api.reception.book.revoke_device(&device).await?;
+    let revoked = api.reception.book.revoke_device(&device).await;
+    let actor = admin::actor(&caller, peer.as_deref());
+    let result = revoked.as_ref().map(|_| ());
+    api.audit
+        .record(&actor, "device_revoke", &device, "", result);
+    revoked?;
     Ok(reply::done())
 }
 

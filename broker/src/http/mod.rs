@@ -8,6 +8,7 @@
 //! answer; every endpoint is in one table, of which the router and the OpenAPI document are made.
 //! This module does not know sockets; they are the listener's.
 
+mod admin;
 mod body;
 mod caller;
 mod changes;
@@ -44,14 +45,17 @@ use tidings_core::rules::Membership;
 use crate::service::pace::Pace;
 use tidings_core::state::State;
 
+use crate::audit::AuditLog;
 use crate::handshake::Reception;
 use crate::history::History;
 use crate::listener::Peer;
-use crate::metrics::Sources;
+use crate::log_tail::LogTail;
+use crate::metrics::{Hour, Sources};
 use crate::people::Counts;
 use crate::readiness::Readiness;
 use crate::rooms::Rooms;
 use crate::rulebook::Rulebook;
+use crate::trace::Tracing;
 
 pub(crate) use body::Json;
 pub(crate) use caller::{Caller, MARK};
@@ -133,6 +137,11 @@ pub(crate) struct Parts {
     pub pace: Mutex<Pace>,
     pub streams: Arc<Streams>,
     pub journal: Arc<dyn Journal>,
+    pub audit: AuditLog,
+    pub tracing: Arc<Tracing>,
+    pub hour: Arc<Hour>,
+    /// The last lines of the log, if somebody keeps them.
+    pub log: Option<Arc<LogTail>>,
 }
 
 /// The API, as every request sees it.
@@ -168,6 +177,7 @@ fn endpoints() -> Vec<Endpoint> {
         sessions::endpoints(),
         devices::endpoints(),
         metrics::endpoints(),
+        admin::endpoints(),
         events::endpoints(),
         openapi::endpoints(),
         docs::endpoints(),

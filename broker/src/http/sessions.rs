@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use tidings_core::shard::{Connected, shard_of};
 use tidings_core::state::SessionRecord;
 
 use super::place::{At, Query};
-use super::{Api, Caller, Endpoint, Problem, delete, get, reply};
+use super::{Api, Caller, Endpoint, Peer, Problem, admin, delete, get, reply};
 
 const MAX_LISTED: usize = 1000;
 
@@ -115,7 +115,7 @@ async fn list(
 }
 
 /// The first ones by name, each once: what came first counts.
-fn first(found: &mut Vec<(Arc<str>, Value)>, count: usize) {
+pub(super) fn first(found: &mut Vec<(Arc<str>, Value)>, count: usize) {
     found.sort_by(|a, b| a.0.cmp(&b.0));
     found.dedup_by(|later, earlier| later.0 == earlier.0);
     found.truncate(count);
@@ -146,8 +146,11 @@ async fn show(
 async fn end(
     State(api): State<Api>,
     caller: Caller,
+    peer: Option<Extension<Peer>>,
     At(client_id): At<String>,
 ) -> Result<Response, Problem> {
+    let actor = admin::actor(&caller, peer.as_deref());
+    let id = client_id.clone();
     let user = (!caller.identity().has_role(ADMIN)).then(|| caller.user().to_owned());
     let shards = &api.reception.shards;
     let shard = shard_of(&client_id, shards.len());
@@ -155,7 +158,11 @@ async fn end(
         shard.disconnect_client(now, &client_id, user.as_deref())
     };
     match shards.visit(shard, end).await {
-        Ok(true) => Ok(reply::done()),
+        Ok(true) => {
+            let done = Ok::<(), &str>(());
+            api.audit.record(&actor, "disconnect", &id, "", done);
+            Ok(reply::done())
+        }
         Ok(false) => Err(nothing()),
         Err(_) => Err(stopping()),
     }
@@ -169,7 +176,7 @@ fn stopping() -> Problem {
     Problem::unavailable("the broker is stopping")
 }
 
-fn online(session: &Connected) -> Value {
+pub(super) fn online(session: &Connected) -> Value {
     json!({
         "client_id": &*session.client_id,
         "user": &*session.user,
@@ -191,7 +198,7 @@ fn online(session: &Connected) -> Value {
     })
 }
 
-fn offline(client_id: &str, record: &SessionRecord) -> Value {
+pub(super) fn offline(client_id: &str, record: &SessionRecord) -> Value {
     let filters = record.subscriptions.iter().map(|one| &*one.filter);
     json!({
         "client_id": client_id,

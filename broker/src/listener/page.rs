@@ -1,4 +1,4 @@
-//! The web chat, embedded when the broker was built.
+//! The web chat, and the page for administrators, embedded when the broker was built.
 //!
 //! Files below `assets/` have a hash of their content in their name and are cached for ever; the
 //! rest is asked for anew. It does not know HTTP connections, nor what the page does.
@@ -48,6 +48,7 @@ pub(crate) fn serve(path: &str) -> Response<Body> {
 fn serve_from(files: &'static [(&str, &[u8])], path: &str) -> Response<Body> {
     let name = match path.trim_start_matches('/') {
         "" => "index.html",
+        "admin" => "admin.html",
         name => name,
     };
     let found = files.iter().find(|(known, _)| *known == name);
@@ -65,7 +66,7 @@ fn serve_from(files: &'static [(&str, &[u8])], path: &str) -> Response<Body> {
                 Body::from(content),
             )
         }
-        None if name == "index.html" => answer(
+        None if matches!(name, "index.html" | "admin.html") => answer(
             StatusCode::SERVICE_UNAVAILABLE,
             HTML,
             "no-store",

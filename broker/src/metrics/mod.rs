@@ -5,13 +5,15 @@
 //! at its tick; nothing here is asked by the hot path, and nothing is decided by a figure.
 //! It does not know HTTP, nor how figures are written down.
 
+mod history;
 mod latency;
 mod sources;
 mod survey;
 mod via;
 
+pub(crate) use history::History as Hour;
 pub(crate) use latency::{Latencies, Stopwatch};
-pub(crate) use sources::Sources;
+pub(crate) use sources::{Gathered, Sources};
 pub(crate) use survey::{Survey, Surveyor};
 pub(crate) use via::Via;
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use tidings_core::codec::ReasonCode;
+use tidings_core::message::UnixMillis;
 use tidings_core::shard::ConnId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use crate::admission::Place;
 use crate::handshake::Origin;
 use crate::metrics::Via;
+use crate::trace::packets::Tap;
 use crate::transport::Transport;
 
 /// A connection; see the module.
@@ -41,6 +43,10 @@ pub(super) struct Connection {
     /// Tells the draining task that `closing` was set, or that the stream is gone. Few connections
     /// are ever drained.
     changed: OnceCell<Box<Notify>>,
+    /// What traces know of it; there only while somebody traces.
+    pub tap: RefCell<Option<Box<Tap>>>,
+    /// Since when it is a client, milliseconds since 1970.
+    pub since: UnixMillis,
     _place: Option<Place>,
 }
 
@@ -72,6 +78,10 @@ impl Connections {
         slots.flatten().cloned().collect()
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Rc<Connection>> {
+        self.slots.iter().flatten()
+    }
+
     pub fn remove(&mut self, id: ConnId) -> Option<Rc<Connection>> {
         let place = self.slots.get_mut(id.slot())?;
         place.take_if(|connection| connection.id == id)
@@ -85,6 +95,7 @@ impl Connection {
         transport: Transport,
         rest: Vec<u8>,
         place: Option<Place>,
+        since: UnixMillis,
     ) -> Self {
         let via = match &origin {
             Origin::Network { .. } => Via::of_transport(transport.kind()),
@@ -104,6 +115,8 @@ impl Connection {
             draining: Cell::new(false),
             closing: Cell::new(None),
             changed: OnceCell::new(),
+            tap: RefCell::new(None),
+            since,
             _place: place,
         }
     }

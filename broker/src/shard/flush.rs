@@ -5,7 +5,7 @@
 //! writes on when it can: nothing else buffers, and nobody waits for it.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,6 +67,7 @@ pub(super) struct Local {
     bytes_sent: Cell<u64>,
     /// The millisecond in which a message was timed last: one in each is enough.
     last_timed_ms: Cell<u64>,
+    has_taps: Cell<bool>,
     stopwatch: Stopwatch,
     /// Connections, in the order of [`Via::ALL`].
     at_doors: RefCell<[u64; Via::ALL.len()]>,
@@ -92,6 +93,7 @@ impl Local {
             bytes_received: Cell::new(0),
             bytes_sent: Cell::new(0),
             last_timed_ms: Cell::new(u64::MAX),
+            has_taps: Cell::new(false),
             stopwatch: Stopwatch::default(),
             at_doors: RefCell::default(),
             report,
@@ -107,18 +109,26 @@ impl Local {
                 return;
             }
         };
-        let id = self
-            .shard
-            .borrow_mut()
-            .open(self.shared.clock.now(), arrival.request);
+        let now = self.shared.clock.now();
+        let since = now.unix_ms;
+        let id = self.shard.borrow_mut().open(now, arrival.request);
         if let Some(login) = arrival.login {
             self.logins.borrow_mut().insert(id, login);
         }
-        let connection =
-            Connection::new(id, arrival.origin, transport, arrival.rest, arrival.place);
+        let connection = Connection::new(
+            id,
+            arrival.origin,
+            transport,
+            arrival.rest,
+            arrival.place,
+            since,
+        );
         let connection = Rc::new(connection);
         self.count_at_door(connection.via, |count| count + 1);
         self.connections.borrow_mut().insert(connection.clone());
+        if self.shared.tracing.is_on() {
+            self.tap_opened(&connection);
+        }
         let reading = self.spawn(read_loop(self.clone(), connection.clone()));
         *connection.read_loop.borrow_mut() = Some(reading.abort_handle());
         self.want_flush();
@@ -157,22 +167,31 @@ impl Local {
         self.bytes_received
             .set(self.bytes_received.get() + bytes.len() as u64);
         let now = self.shared.clock.now();
-        let mut shard = self.shard.borrow_mut();
+        let is_traced = self.shared.tracing.is_on();
         let mut rest = connection.rest.borrow_mut();
         let first = rest.first().or(bytes.first());
         if now.monotonic_ms != self.last_timed_ms.get()
             && first.is_some_and(|first| first >> 4 == PUBLISH)
         {
             self.last_timed_ms.set(now.monotonic_ms);
-            shard.time_next_publish(self.shared.clock.now_us());
+            let now_us = self.shared.clock.now_us();
+            self.shard.borrow_mut().time_next_publish(now_us);
         }
+        let offer = |bytes: &[u8]| {
+            let received = self.shard.borrow_mut().receive(now, connection.id, bytes);
+            if is_traced {
+                let used = bytes.get(..received.consumed).unwrap_or(bytes);
+                self.tap_received(connection, used);
+            }
+            received
+        };
         let received = if rest.is_empty() {
-            let received = shard.receive(now, connection.id, bytes);
+            let received = offer(bytes);
             rest.extend_from_slice(bytes.get(received.consumed..).unwrap_or_default());
             received
         } else {
             rest.extend_from_slice(bytes);
-            let received = shard.receive(now, connection.id, &rest);
+            let received = offer(&rest);
             let used = received.consumed.min(rest.len());
             rest.drain(..used);
             received
@@ -332,7 +351,7 @@ impl Local {
         });
     }
 
-    fn connection(&self, id: ConnId) -> Option<Rc<Connection>> {
+    pub fn connection(&self, id: ConnId) -> Option<Rc<Connection>> {
         self.connections.borrow().get(id).cloned()
     }
 
@@ -353,6 +372,10 @@ impl Local {
     /// others have a turn.
     fn poll_write(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..WRITE_ROUNDS {
+            let is_traced = self.shared.tracing.is_on();
+            if is_traced {
+                self.tap_writes(connection);
+            }
             let written = {
                 let shard = self.shard.borrow();
                 let bytes = shard.outgoing(connection.id);
@@ -373,6 +396,9 @@ impl Local {
                 Ok(len) => {
                     self.bytes_sent.set(self.bytes_sent.get() + len as u64);
                     let now = self.shared.clock.now();
+                    if is_traced {
+                        self.tap_wrote(connection, len);
+                    }
                     self.shard.borrow_mut().wrote(now, connection.id, len);
                     self.want_flush();
                 }
@@ -452,6 +478,9 @@ impl Local {
         }
         self.count_at_door(connection.via, |count| count.saturating_sub(1));
         self.stopwatch.forget(id);
+        if self.shared.tracing.is_on() {
+            self.tap_closed(&connection);
+        }
         self.logins.borrow_mut().remove(&id);
         let disconnected = Input::Disconnected { conn: id };
         self.shard
@@ -498,8 +527,33 @@ impl Local {
         self.shared.mailboxes.is_crowded()
     }
 
+    /// What all shards share.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The shard, to be looked at.
+    pub fn shard(&self) -> Ref<'_, Shard> {
+        self.shard.borrow()
+    }
+
+    /// Says that there are taps on connections.
+    pub fn has_taps(&self) -> &Cell<bool> {
+        &self.has_taps
+    }
+
+    /// Takes the taps off, once nobody traces any more.
+    fn forget_taps(&self) {
+        if !self.shared.tracing.is_on() && self.has_taps.take() {
+            for connection in self.connections.borrow().iter() {
+                *connection.tap.borrow_mut() = None;
+            }
+        }
+    }
+
     /// Tells the other threads how this one does.
     pub fn publish_report(&self) {
+        self.forget_taps();
         let shard = self.shard.borrow();
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Report {
             stats: shard.stats(),

@@ -13,6 +13,7 @@ use tidings_core::shard::{ConnectRequest, Input, Now, Shard};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
+use super::Search;
 use crate::admission::Place;
 use crate::handshake::Origin;
 use crate::transport::Detached;
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Input(Input),
     /// Somebody looks into the shard, or reaches into it.
     Visit(Visit),
+    /// Somebody looks for clients that are connected.
+    Search(Box<Search>),
     /// A login was given back: connections that showed it end.
     EndLogin(Arc<str>),
     /// End now, whatever is unfinished: the deadline of a stop has passed.
@@ -121,6 +124,11 @@ impl Mailboxes {
         };
         self.send(shard, Command::Visit(Box::new(visit)));
         is_done
+    }
+
+    /// Looks for clients in one shard.
+    pub fn search(&self, shard: ShardId, search: Search) {
+        self.send(shard, Command::Search(Box::new(search)));
     }
 
     /// Ends the connections that showed a login, in every shard.

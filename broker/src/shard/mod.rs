@@ -11,6 +11,8 @@ mod flush;
 mod mailbox;
 mod pings;
 mod reading;
+mod search;
+mod tap;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
@@ -32,10 +34,12 @@ use crate::clock::Clock;
 use crate::metrics::{Latencies, Via};
 use crate::people::People;
 use crate::rulebook::Rulebook;
+use crate::trace::Tracing;
 use flush::Local;
 pub(crate) use pings::Pings;
 
 pub(crate) use mailbox::{Arrival, Command, Mailboxes, mailboxes};
+pub(crate) use search::{Online, Search};
 
 /// Time between two ticks of a shard, as the core wants it.
 const TICK: Duration = Duration::from_millis(250);
@@ -55,6 +59,8 @@ pub(crate) struct Shared {
     /// Told who comes and goes.
     pub people: Arc<People>,
     pub mailboxes: Mailboxes,
+    /// Told what passes, while somebody wants to know.
+    pub tracing: Arc<Tracing>,
     pub clock: Clock,
     /// Whether peers are asked for a sign of life below MQTT.
     pub pings: Option<Pings>,
@@ -234,6 +240,7 @@ async fn inbox_loop(local: Rc<Local>, mut inbox: mailbox::Inbox) {
                     local.input(input);
                 }
                 Command::Visit(visit) => local.visit(visit),
+                Command::Search(search) => local.search(*search),
                 Command::EndLogin(login) => local.end_login(&login),
                 Command::Abandon => return,
             }

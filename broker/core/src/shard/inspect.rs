@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::{Now, Shard};
+use super::{ConnId, Now, Shard};
 use crate::codec::{ReasonCode, Version};
-use crate::rules::IdentityKind;
+use crate::rules::{Identity, IdentityKind};
 use crate::session::{Reading, Session, Stage};
 
 /// Filters of one session that are told; a description is no dump.
@@ -16,6 +16,8 @@ const MAX_FILTERS: usize = 100;
 /// A session whose client is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connected {
+    /// Its connection.
+    pub conn: ConnId,
     /// Client Identifier.
     pub client_id: Arc<str>,
     /// The user; empty for an anonymous client and for parts of the broker.
@@ -36,6 +38,8 @@ pub struct Connected {
     pub subscriptions: usize,
     /// It reads on from the journal, because it was away or is slow.
     pub lagging: bool,
+    /// Entries of the journal that it has not read and this shard has handled; 0 unless it lags.
+    pub behind: u64,
     /// Publishes of QoS 1 and 2 that it has open.
     pub open_publishes: usize,
     /// Bytes that wait for its socket.
@@ -52,16 +56,49 @@ impl Shard {
         after: &str,
         limit: usize,
     ) -> Vec<Connected> {
+        self.connected_if(now, after, limit, &mut |_, session| is_of(session, user))
+    }
+
+    /// The same, of clients that are looked for: by connection, Client Identifier and user.
+    pub fn search(
+        &self,
+        now: Now,
+        after: &str,
+        limit: usize,
+        wanted: &mut dyn FnMut(ConnId, &str, &str) -> bool,
+    ) -> Vec<Connected> {
+        self.connected_if(now, after, limit, &mut |conn, session| {
+            let client = &session.client;
+            session.stage == Stage::Online
+                && client.identity.kind != IdentityKind::Broker
+                && wanted(conn, &client.id, &client.identity.user)
+        })
+    }
+
+    fn connected_if(
+        &self,
+        now: Now,
+        after: &str,
+        limit: usize,
+        wanted: &mut dyn FnMut(ConnId, &Session) -> bool,
+    ) -> Vec<Connected> {
         let mut found: Vec<_> = self
             .sessions
             .iter()
-            .map(|(_, session)| session)
-            .filter(|session| *session.client.id > *after && is_of(session, user))
+            .filter(|(conn, session)| *session.client.id > *after && wanted(*conn, session))
             .collect();
-        found.sort_unstable_by(|a, b| a.client.id.cmp(&b.client.id));
+        found.sort_unstable_by(|(_, a), (_, b)| a.client.id.cmp(&b.client.id));
         found.truncate(limit);
         let described = found.into_iter();
-        described.map(|session| describe(now, session)).collect()
+        described
+            .map(|(conn, session)| self.describe(now, conn, session))
+            .collect()
+    }
+
+    /// Who a connection is, and in which version it speaks.
+    pub fn client(&self, conn: ConnId) -> Option<(Arc<str>, Identity, Version)> {
+        let client = &self.session(conn)?.client;
+        Some((client.id.clone(), client.identity.clone(), client.version))
     }
 
     /// The session of a client that is online, if it is this user's, or anyone's.
@@ -71,8 +108,35 @@ impl Shard {
         client_id: &str,
         user: Option<&str>,
     ) -> Option<Connected> {
-        let session = self.sessions.get(*self.by_client.get(client_id)?)?;
-        is_of(session, user).then(|| describe(now, session))
+        let conn = *self.by_client.get(client_id)?;
+        let session = self.sessions.get(conn)?;
+        is_of(session, user).then(|| self.describe(now, conn, session))
+    }
+
+    fn describe(&self, now: Now, conn: ConnId, session: &Session) -> Connected {
+        let filters = session.subscriptions.values();
+        Connected {
+            conn,
+            client_id: session.client.id.clone(),
+            user: session.client.identity.user.clone(),
+            version: session.client.version,
+            persistent: session.persistent,
+            expiry_s: session.expiry_s,
+            keep_alive_s: session.keep_alive_s,
+            idle_ms: now.monotonic_ms.saturating_sub(session.last_received_ms),
+            filters: filters
+                .take(MAX_FILTERS)
+                .map(|subscription| subscription.filter.clone())
+                .collect(),
+            subscriptions: session.subscriptions.len(),
+            lagging: session.reading != Reading::Live,
+            behind: match session.reading {
+                Reading::Live => 0,
+                Reading::Lagging(from) => self.position.0.saturating_sub(from.0),
+            },
+            open_publishes: session.open_publishes(),
+            output_bytes: session.out.pending().len(),
+        }
     }
 
     /// Ends the connection of a client, of this user if one is given, as an administrative action; its
@@ -97,25 +161,4 @@ fn is_of(session: &Session, user: Option<&str>) -> bool {
     let identity = &session.client.identity;
     let is_theirs = |user: &str| identity.kind == IdentityKind::User && *identity.user == *user;
     session.stage == Stage::Online && user.is_none_or(is_theirs)
-}
-
-fn describe(now: Now, session: &Session) -> Connected {
-    let filters = session.subscriptions.values();
-    Connected {
-        client_id: session.client.id.clone(),
-        user: session.client.identity.user.clone(),
-        version: session.client.version,
-        persistent: session.persistent,
-        expiry_s: session.expiry_s,
-        keep_alive_s: session.keep_alive_s,
-        idle_ms: now.monotonic_ms.saturating_sub(session.last_received_ms),
-        filters: filters
-            .take(MAX_FILTERS)
-            .map(|subscription| subscription.filter.clone())
-            .collect(),
-        subscriptions: session.subscriptions.len(),
-        lagging: session.reading != Reading::Live,
-        open_publishes: session.open_publishes(),
-        output_bytes: session.out.pending().len(),
-    }
 }

@@ -20,6 +20,7 @@ mod reader;
 mod sse;
 
 pub(crate) use places::Streams;
+pub(super) use sse::Chunks;
 
 use super::{Endpoint, get};
 

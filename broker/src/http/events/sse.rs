@@ -81,10 +81,7 @@ pub(super) async fn events(
         }
         .run(first),
     );
-    let body = Body::new(Chunks {
-        chunks,
-        _streaming: streaming,
-    });
+    let body = Body::new(Chunks::new(chunks, streaming));
     let mut response = reply::with(StatusCode::OK, "text/event-stream", body);
     // Proxies that gather answers would hold the events back.
     response.headers_mut().insert(
@@ -103,9 +100,19 @@ fn event(out: &mut String, name: &str, id: Option<&str>, data: &str) {
 }
 
 /// The body of a stream.
-struct Chunks {
+pub(in crate::http) struct Chunks {
     chunks: mpsc::Receiver<Bytes>,
     _streaming: Streaming,
+}
+
+impl Chunks {
+    /// What is sent into the channel is sent on, over a connection that stays for it.
+    pub fn new(chunks: mpsc::Receiver<Bytes>, streaming: Streaming) -> Self {
+        Self {
+            chunks,
+            _streaming: streaming,
+        }
+    }
 }
 
 impl hyper::body::Body for Chunks {

@@ -1,0 +1,143 @@
+// The page for administrators, with clients that come, speak and are sent away.
+//
+//   node web_admin.mjs http://127.0.0.1:8083/ ../../target/test-artifacts 1883
+//
+// ann has the role admin, ben has not; both have the password "correct horse".
+
+import assert from 'node:assert/strict'
+import mqtt from 'mqtt'
+import { audit } from './audit.mjs'
+import { DESKTOP, PHONE, Person, step, withBrowser } from './browser.mjs'
+
+const [url, folder, port] = process.argv.slice(2)
+const PASSWORD = 'correct horse'
+
+function client(id, user) {
+  const options = { clientId: id, username: user, password: PASSWORD, protocolVersion: 5, reconnectPeriod: 0 }
+  return mqtt.connectAsync(`mqtt://127.0.0.1:${port}`, options)
+}
+
+/** Somebody at the page for administrators. */
+class Admin extends Person {
+  async online() {
+    await this.at('health').waitFor()
+  }
+
+  async go(section) {
+    await this.at(`to-${section}`).click()
+    await this.at(section).waitFor()
+  }
+}
+
+await withBrowser(async (visit) => {
+  const ann = await visit(`${url}admin`, 'ann', { password: PASSWORD, as: Admin })
+  const ben = await client('bens-phone', 'ben')
+  const listener = await client('bens-laptop', 'ben')
+  await listener.subscribeAsync('chat/lobby/+', { qos: 1 })
+  for (let n = 0; n < 20; n += 1) await ben.publishAsync('chat/lobby/ben', `message ${n}`, { qos: 1 })
+
+  await step('who has not the role is told so', async () => {
+    const other = await ann.page.context().browser().newContext({ viewport: DESKTOP, locale: 'en-GB' })
+    const page = await other.newPage()
+    await page.goto(`${url}admin`)
+    await page.getByTestId('name').fill('ben')
+    await page.getByTestId('enter').click()
+    await page.getByTestId('password').fill(PASSWORD)
+    await page.getByTestId('enter').click()
+    await page.getByText('does not have the role admin').waitFor()
+    await other.close()
+  })
+  await step('figures and plots are drawn', async () => {
+    await ann.page.locator('[data-testid=plot] path.drawn[d*=L]').first().waitFor({ state: 'attached' })
+    await ann.page.waitForFunction(() => document.querySelector('.tiles dd')?.textContent?.trim() === '2')
+    await audit(ann, 'the overview')
+    await ann.shot(`${folder}/admin-overview.png`)
+  })
+  await step('a trace shows what a client does, and the rule that refuses', async () => {
+    await ann.go('trace')
+    await ann.at('trace-client').fill('bens-phone')
+    await ann.at('trace-start').click()
+    await ann.at('trace-stop').waitFor()
+    // It runs when a packet is seen; until then it may not have begun.
+    const seen = ann.at('packet').filter({ hasText: 'chat/lobby/ben' }).first().waitFor()
+    let isSeen = false
+    seen.then(() => (isSeen = true), () => (isSeen = true))
+    while (!isSeen) await ben.publishAsync('chat/lobby/ben', 'again', { qos: 1 })
+    await seen
+    await ben.publishAsync('chat/lobby/ann', 'forged', { qos: 1 }).catch(() => undefined)
+    await ann.at('packet').filter({ hasText: 'chat/{room}/{user}' }).first().waitFor()
+    assert.equal(await ann.at('packet').filter({ hasText: 'forged' }).count(), 0)
+    await audit(ann, 'a trace')
+    await ann.shot(`${folder}/admin-trace.png`)
+    await ann.at('trace-stop').click()
+  })
+  await step('sessions are found, and one is disconnected', async () => {
+    await ann.go('sessions')
+    await ann.at('search').fill('bens-')
+    const phone = ann.page.locator('[data-testid=session][data-client=bens-phone]')
+    await phone.waitFor()
+    await ann.page.locator('[data-testid=session][data-client=bens-laptop]').waitFor()
+    await audit(ann, 'sessions')
+    await ann.shot(`${folder}/admin-sessions.png`)
+    const gone = new Promise((resolve) => ben.once('disconnect', resolve))
+    await phone.getByTestId('disconnect').click()
+    assert.equal((await gone).reasonCode, 0x98)
+    await phone.waitFor({ state: 'detached' })
+  })
+  await step('rooms, storage, log and audit are told', async () => {
+    await ann.go('rooms')
+    await ann.at('room').filter({ hasText: 'lobby' }).waitFor()
+    await ann.go('storage')
+    await ann.at('storage').getByText('Segments').waitFor()
+    await audit(ann, 'storage')
+    await ann.shot(`${folder}/admin-storage.png`)
+    await ann.go('log')
+    await ann.at('line').filter({ hasText: 'disconnect' }).first().waitFor()
+    await ann.shot(`${folder}/admin-log.png`)
+    await ann.go('audit')
+    await ann.at('act').filter({ hasText: 'bens-phone' }).first().waitFor()
+    await audit(ann, 'the audit log')
+    await ann.shot(`${folder}/admin-audit.png`)
+  })
+  await step('a ban keeps out, and is lifted', async () => {
+    await ann.go('limits')
+    await audit(ann, 'limits')
+    if ((await ann.at('ban-someone').count()) > 0) {
+      await ann.at('ban-someone').click()
+      await ann.at('ban-kind').selectOption('user')
+      await ann.at('ban-value').fill('ben')
+      await audit(ann, 'the dialog of a ban')
+      await ann.shot(`${folder}/admin-ban.png`)
+      await ann.at('ban-do').click()
+      await ann.at('banned').waitFor()
+      await assert.rejects(client('bens-tablet', 'ben'))
+      await ann.shot(`${folder}/admin-limits.png`)
+      await ann.at('unban').click()
+      await ann.at('banned').waitFor({ state: 'detached' })
+      const back = await client('bens-tablet', 'ben')
+      back.end(true)
+    }
+  })
+  await step('it pleases in Chinese, in the dark, and on a phone', async () => {
+    await ann.at('language').selectOption('zh')
+    await ann.at('theme').selectOption('dark')
+    await ann.page.getByRole('link', { name: '概览' }).click()
+    await audit(ann, 'the overview in the dark')
+    await ann.shot(`${folder}/admin-dark-zh.png`)
+    await ann.page.setViewportSize(PHONE)
+    await ann.shot(`${folder}/admin-phone-overview.png`)
+    await ann.go('sessions')
+    await ann.at('session').first().waitFor()
+    await audit(ann, 'sessions on a phone')
+    await ann.shot(`${folder}/admin-phone-sessions.png`)
+    const wide = await ann.page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
+    assert.ok(wide <= 0, `the page is ${wide} pixels too wide for a phone`)
+    await ann.page.setViewportSize(DESKTOP)
+  })
+  await step('who signs out is out', async () => {
+    await ann.at('sign-out').click()
+    await ann.at('enter').waitFor()
+    assert.equal(await ann.page.evaluate(() => sessionStorage.getItem('tidings.session')), null)
+  })
+  listener.end(true)
+})
