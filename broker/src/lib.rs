@@ -15,6 +15,7 @@ pub mod handshake;
 pub mod heartbeat;
 pub mod history;
 pub mod http;
+pub mod limits;
 pub mod listener;
 mod metrics;
 mod names;

@@ -8,6 +8,7 @@
 //! answer; every endpoint is in one table, of which the router and the OpenAPI document are made.
 //! This module does not know sockets; they are the listener's.
 
+mod bans;
 mod body;
 mod caller;
 mod changes;
@@ -166,6 +167,7 @@ fn endpoints() -> Vec<Endpoint> {
         read::endpoints(),
         presence::endpoints(),
         sessions::endpoints(),
+        bans::endpoints(),
         devices::endpoints(),
         metrics::endpoints(),
         events::endpoints(),
