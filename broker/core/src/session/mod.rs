@@ -83,6 +83,8 @@ pub(crate) enum Handling {
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     pub flow: Flow,
+    /// Since when it waits for what its user sends on other connections.
+    pub waits_since_ms: Option<u64>,
     /// Its user is so far over a rate that publishes are refused: milliseconds to wait.
     pub refusing_ms: Option<u64>,
 }

@@ -14,7 +14,7 @@ use crate::rules::IdentityKind;
 use crate::session::{Route, Stage};
 use crate::state::{WillRecord, retained_on};
 
-/// Whoever would wait longer than this for the user's other connections is refused instead.
+/// Whoever would wait longer than this, for what the user sends on other connections, is refused instead.
 const PATIENCE_MS: u64 = 5_000;
 
 /// Who is refused for its user's rate is read again after this.
@@ -53,9 +53,15 @@ impl Shard {
             .map(|m| m.allowance_of_user(user, now_ms))
         {
             None => Ok(own),
-            Some(Ok(left)) => Ok(own.min(left)),
-            Some(Err(wait_ms)) if wait_ms <= PATIENCE_MS => Err(wait_ms),
+            Some(Ok(left)) => {
+                held.waits_since_ms = None;
+                Ok(own.min(left))
+            }
             Some(Err(wait_ms)) => {
+                let since_ms = *held.waits_since_ms.get_or_insert(now_ms);
+                if now_ms - since_ms + wait_ms <= PATIENCE_MS {
+                    return Err(wait_ms);
+                }
                 held.refusing_ms = Some(wait_ms);
                 Ok(own)
             }
