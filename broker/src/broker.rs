@@ -26,12 +26,13 @@ use crate::auth::{
     OpenMode, PasswordError, Passwords, Tokens, WithLogins,
 };
 use crate::clock::Clock;
+use crate::control::Books;
 use crate::counters::Counters;
 use crate::handshake::{Origin, Reception};
 use crate::heartbeat::{Heartbeat, Pulse};
 use crate::history::{self, History};
 use crate::http;
-use crate::limits::{self, Limits};
+use crate::limits::{self, BanBook, Limits};
 use crate::listener::{self, Address, Bound, Kind, ListeningAt};
 use crate::metrics::{Sources, Surveyor, Via};
 use crate::names::SharedNames;
@@ -569,6 +570,14 @@ impl Running {
         self.rules.replace(rules.clone());
         let shards = &self.reception.shards;
         shards.broadcast(|| Input::SetRules(rules.clone()));
+    }
+
+    /// What the program's own commands may change.
+    pub fn books(&self) -> Books {
+        Books {
+            accounts: self.book.clone(),
+            bans: BanBook(self.reception.clone()),
+        }
     }
 
     /// The book of accounts.

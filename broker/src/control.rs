@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::auth::{AccountBook, AccountError, AccountInfo};
+use crate::limits::{Ban, BanBook, Banned};
 
 /// The socket's name in the data directory.
 const SOCKET: &str = "control.sock";
@@ -91,6 +92,22 @@ pub enum Request {
     },
     /// Lists devices.
     DeviceList {},
+    /// Bans an address, a user or a client.
+    Ban {
+        /// Whom.
+        who: Banned,
+        /// For how long; `None`: until somebody ends it.
+        seconds: Option<u64>,
+        /// What for.
+        why: String,
+    },
+    /// Ends a ban.
+    Unban {
+        /// Whose.
+        who: Banned,
+    },
+    /// Lists bans.
+    BanList {},
 }
 
 /// What is answered.
@@ -103,8 +120,28 @@ pub enum Reply {
     Token(String),
     /// Accounts in the order of names.
     Accounts(Vec<Account>),
+    /// Bans, in order.
+    Bans(Vec<BanLine>),
     /// It was not done.
     Error(String),
+}
+
+/// One ban, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanLine {
+    /// Who is banned.
+    pub who: Banned,
+    /// Since when, for how long and why.
+    pub ban: Ban,
+}
+
+/// What a request may change.
+#[derive(Clone, Debug)]
+pub struct Books {
+    /// Accounts.
+    pub accounts: Arc<AccountBook>,
+    /// Bans.
+    pub bans: BanBook,
 }
 
 /// One account, as it is shown.
@@ -143,7 +180,8 @@ impl From<AccountInfo> for Account {
 }
 
 /// Does what is asked for.
-pub async fn execute(book: &AccountBook, request: Request) -> Reply {
+pub async fn execute(books: &Books, request: Request) -> Reply {
+    let book = &*books.accounts;
     let done = |result: Result<(), AccountError>| result.map(|()| Reply::Done);
     let list =
         |devices| Reply::Accounts(book.list(devices).into_iter().map(Account::from).collect());
@@ -165,6 +203,27 @@ pub async fn execute(book: &AccountBook, request: Request) -> Reply {
             .map(|token| Reply::Token(token.expose().to_owned())),
         Request::DeviceRevoke { device } => done(book.revoke_device(&device).await),
         Request::DeviceList {} => Ok(list(true)),
+        Request::Ban { who, seconds, why } => {
+            return match books.bans.ban(who, seconds, why).await {
+                Ok(()) => Reply::Done,
+                Err(error) => Reply::Error(format!(
+                    "the ban counts until the broker ends, and could not be written: {error}"
+                )),
+            };
+        }
+        Request::Unban { who } => {
+            return match books.bans.unban(who).await {
+                Ok(true) => Reply::Done,
+                Ok(false) => Reply::Error("there is no such ban".to_owned()),
+                Err(error) => Reply::Error(format!(
+                    "the ban is over until the broker ends, and that could not be written: {error}"
+                )),
+            };
+        }
+        Request::BanList {} => {
+            let bans = books.bans.list().into_iter();
+            return Reply::Bans(bans.map(|(who, ban)| BanLine { who, ban }).collect());
+        }
     };
     result.unwrap_or_else(|error| Reply::Error(error.to_string()))
 }
@@ -180,7 +239,7 @@ pub struct ControlSocket {
 ///
 /// # Errors
 /// If the socket cannot be made; the path of a socket has at most some hundred bytes.
-pub fn serve(data_dir: &Path, book: Arc<AccountBook>) -> io::Result<ControlSocket> {
+pub fn serve(data_dir: &Path, books: Books) -> io::Result<ControlSocket> {
     let path = data_dir.join(SOCKET);
     // Whoever made it is gone: the directory is ours.
     match fs::remove_file(&path) {
@@ -193,9 +252,9 @@ pub fn serve(data_dir: &Path, book: Arc<AccountBook>) -> io::Result<ControlSocke
         loop {
             match listener.accept().await {
                 Ok((stream, _)) if is_ours(&stream) => {
-                    let book = book.clone();
+                    let books = books.clone();
                     tokio::spawn(async move {
-                        match timeout(PATIENCE, answer(stream, &book)).await {
+                        match timeout(PATIENCE, answer(stream, &books)).await {
                             Ok(Ok(())) => {}
                             Ok(Err(error)) => debug!(%error, "control connection"),
                             Err(_) => debug!("control connection: too slow"),
@@ -229,14 +288,14 @@ fn is_ours(stream: &UnixStream) -> bool {
         .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
-async fn answer(stream: UnixStream, book: &AccountBook) -> io::Result<()> {
+async fn answer(stream: UnixStream, books: &Books) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut line = Vec::new();
     tokio::io::BufReader::new(reader.take(MAX_REQUEST))
         .read_until(b'\n', &mut line)
         .await?;
     let reply = match serde_json::from_slice(&line) {
-        Ok(request) => execute(book, request).await,
+        Ok(request) => execute(books, request).await,
         // The error of serde would repeat what it found.
         Err(_) => Reply::Error("the request cannot be read".to_owned()),
     };

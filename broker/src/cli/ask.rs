@@ -43,7 +43,7 @@ fn ask_the_store(settings: &Settings, data_dir: &Path, request: &Request) -> any
     runtime.block_on(async {
         let broker = Broker::start(options)
             .with_context(|| format!("cannot open {}", data_dir.display()))?;
-        let reply = control::execute(broker.accounts(), request.clone()).await;
+        let reply = control::execute(&broker.books(), request.clone()).await;
         broker.shutdown().await?;
         anyhow::Ok(reply)
     })

@@ -132,7 +132,7 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
         let broker = Arc::new(Broker::start(options)?);
         let mut links = links::start(&settings, &broker);
         links.ready().await;
-        let control = match control::serve(&settings.server.data_dir, broker.accounts().clone()) {
+        let control = match control::serve(&settings.server.data_dir, broker.books()) {
             Ok(control) => Some(control),
             Err(error) => {
                 warn!(%error, "no control socket: `tidings user` and others need the broker stopped");

@@ -10,6 +10,7 @@
 //! This module does not know sockets, packets or sessions.
 
 mod bans;
+mod book;
 mod meters;
 mod networks;
 mod pressure;
@@ -26,6 +27,7 @@ use tidings_core::limits::{FlowRate, Hits, Limit};
 use crate::clock::Clock;
 
 pub use bans::{Ban, Banned};
+pub use book::BanBook;
 pub(crate) use networks::network_of;
 pub(crate) use pressure::{Pressure, watch};
 
