@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tidings_core::codec::{Packet, ReasonCode, Version};
 use tidings_core::message::QoS;
+use tidings_tests::api::Api;
 use tidings_tests::raw_client::publish_packet;
 use tidings_tests::{DEADLINE, RawClient, TidingsOptions, TidingsProcess, clean};
 
@@ -145,6 +146,10 @@ fn before_the_disk_is_full_nothing_more_is_kept_and_everything_else_goes_on() {
     alice.publish("free/a", "hello", QoS::AtLeastOnce);
     assert_eq!(bob.receive().text(), "hello");
     assert_eq!(history(&broker, said.len()), said);
+    let carol = Api::new(&broker).sign_in("carol", "");
+    let words = serde_json::json!({ "text": "refused" });
+    let (status, answer) = carol.call("POST", "/v1/rooms/lobby/messages", Some(&words));
+    assert_eq!(status, 507, "{answer}");
     // MQTT 3 cannot be told: an acknowledgement would claim that it is stored.
     let mut old = RawClient::connect(broker.tcp(), &clean(Version::V311, "alice"));
     alice.expect_refusal(ReasonCode::SessionTakenOver);

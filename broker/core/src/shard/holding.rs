@@ -11,7 +11,7 @@ use super::{ConnId, Now, Shard};
 use crate::codec::{Packet, Publish, ReasonCode};
 use crate::limits::{Limit, Room};
 use crate::rules::IdentityKind;
-use crate::session::{Route, Stage};
+use crate::session::{Handling, Route, Stage};
 use crate::state::{WillRecord, retained_on};
 
 /// Whoever would wait longer than this, for what the user sends on other connections, is refused instead.
@@ -137,7 +137,8 @@ impl Shard {
         if let Some(limit) = self.too_many_pairs(publish.properties.user.iter().copied()) {
             return Some(Refusal::Over(limit));
         }
-        let is_retained = publish.retain && !publish.payload.is_empty();
+        let grows = matches!(route.handling.as_deref(), Some(Handling::Grows(_)));
+        let is_retained = (publish.retain || grows) && !publish.payload.is_empty();
         if !is_retained && route.room.is_none() && !bounds.metered.users {
             return None;
         }

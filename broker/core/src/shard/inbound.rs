@@ -40,7 +40,7 @@ impl Shard {
                 }
             }
         }
-        let received_before = self.stats.messages_received;
+        let allowed = allowance;
         // The topic of the last PUBLISH, which tends to come again.
         let mut known_topic = self.last_topic(conn);
         while let Some(session) = self.sessions.get_mut(conn) {
@@ -118,8 +118,9 @@ impl Shard {
             consumed = bytes.len();
         }
         if is_held {
-            let messages = self.stats.messages_received - received_before;
-            if let Some(wait_ms) = self.charge(now, conn, messages, consumed as u64) {
+            let charged = self.charge(now, conn, allowed - allowance, consumed as u64);
+            // What was left unread has to be offered again, whatever others gave back meanwhile.
+            if let Some(wait_ms) = charged.or((allowance == 0).then_some(1)) {
                 self.hold(now, conn, wait_ms);
                 self.read_on(now);
                 return Received {

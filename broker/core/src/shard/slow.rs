@@ -30,8 +30,7 @@ pub struct Slow {
 
 /// Whether a session has to do with what is there for it.
 fn is_behind(session: &Session) -> bool {
-    session.stage == Stage::Online
-        && (session.reading != Reading::Live || !session.out.pending().is_empty())
+    session.stage == Stage::Online && (session.reading != Reading::Live || session.out.is_blocked())
 }
 
 impl Shard {
