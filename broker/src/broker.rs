@@ -5,6 +5,7 @@
 //! This module does not know settings, files or the command line.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ use crate::handshake::{Origin, Reception};
 use crate::heartbeat::{Heartbeat, Pulse};
 use crate::history::{self, History};
 use crate::http;
+use crate::limits::{self, BanBook, Limits};
 use crate::listener::{self, Address, Bound, Kind, ListeningAt};
 use crate::metrics::{Hour, Sources, Surveyor, Via};
 use crate::names::SharedNames;
@@ -41,7 +43,7 @@ use crate::readiness::{Readiness, State};
 use crate::rooms::{self, Rooms};
 use crate::rulebook::Rulebook;
 use crate::service::{self, Replies};
-use crate::shard::{Pings, Report, ShardThread, Shared, mailboxes};
+use crate::shard::{Mailboxes, Pings, Report, ShardThread, Shared, mailboxes};
 use crate::store::{self, Store};
 use crate::supervisor::{Happened, StopError, Supervisor};
 use crate::system::{self, SystemValues};
@@ -193,6 +195,8 @@ impl Broker {
             let rooms = managed.get_or_init(|| rooms);
             room_service = Some((rooms.clone(), room_options));
         }
+        let data_dir = options.store.data_dir.clone();
+        let limits = Arc::new(Limits::new(options.limits.clone(), clock, data_dir.clone()));
         let people = Arc::new(People::load(options.people, store.state(), clock));
         let people = known.get_or_init(|| people).clone();
         let members = Arc::new(Rights {
@@ -217,6 +221,7 @@ impl Broker {
                 .websocket
                 .ping_interval
                 .map(|interval| Pings::new(interval, options.websocket.ping_timeout)),
+            limits: limits.clone(),
             auth: Arc::default(),
         };
         let history = Arc::new(History::new(
@@ -290,7 +295,8 @@ impl Broker {
             auth,
             book: book.clone(),
             logins,
-            admission: Admission::new(options.max_connections),
+            admission: Admission::new(limits.clone()),
+            limits: limits.clone(),
             shards: mailboxes.clone(),
             counters: counters.clone(),
             tracing: tracing.clone(),
@@ -306,6 +312,7 @@ impl Broker {
             store: store.probe(),
             surveyor: Surveyor::new(shared.state.clone(), options.store.data_dir.clone()),
             tls: tls.clone(),
+            limits: limits.clone(),
         });
         let hour = Arc::<Hour>::default();
         let api = http::Api::new(http::Parts {
@@ -343,6 +350,7 @@ impl Broker {
                 .system_interval
                 .map(|every| (every, sources.clone(), system.clone())),
             tokens,
+            pressure: (limits, data_dir, mailboxes.clone()),
             api,
             tls: tls.clone(),
             heartbeat: heartbeat
@@ -502,6 +510,7 @@ struct Listening {
     reception: Arc<Reception>,
     statistics: Option<(Duration, Arc<Sources>, SystemValues)>,
     tokens: Option<Arc<Tokens>>,
+    pressure: (Arc<Limits>, PathBuf, Mailboxes),
     api: http::Api,
     tls: Option<Arc<Front>>,
     heartbeat: Option<(Duration, Pulse)>,
@@ -535,6 +544,8 @@ impl Listening {
         if let Some((every, sources, values)) = self.statistics {
             tokio::spawn(system::publish(every, sources, values));
         }
+        let (limits, data_dir, shards) = self.pressure;
+        tokio::spawn(limits::watch(limits, data_dir, shards));
         if let Some(tokens) = self.tokens {
             tokio::spawn(tokens.keep_fresh());
         }
@@ -593,6 +604,11 @@ impl Running {
     /// If there is nothing to trace, or too much.
     pub fn trace(&self, wanted: Wanted) -> Result<Following, TraceError> {
         self.tracing.follow(wanted)
+    }
+
+    /// The book of bans.
+    pub fn bans(&self) -> BanBook {
+        BanBook(self.reception.clone())
     }
 
     /// The book of accounts.

@@ -25,7 +25,8 @@ use tracing::{debug, warn};
 
 use crate::Running;
 use crate::audit::Actor;
-use crate::auth::{AccountBook, AccountError, AccountInfo};
+use crate::auth::{AccountError, AccountInfo};
+use crate::limits::{Ban, Banned};
 use crate::trace::Wanted;
 
 /// The socket's name in the data directory.
@@ -95,6 +96,22 @@ pub enum Request {
     },
     /// Lists devices.
     DeviceList {},
+    /// Bans an address, a user or a client.
+    Ban {
+        /// Whom.
+        who: Banned,
+        /// For how long; `None`: until somebody ends it.
+        seconds: Option<u64>,
+        /// What for.
+        why: String,
+    },
+    /// Ends a ban.
+    Unban {
+        /// Whose.
+        who: Banned,
+    },
+    /// Lists bans.
+    BanList {},
     /// Tells what something does, as [`follow`] reads it, until whoever asked goes.
     Trace {
         /// What.
@@ -119,7 +136,12 @@ impl Request {
                 let told = serde_json::to_string(wanted).unwrap_or_default();
                 ("trace", "", told)
             }
-            Self::UserList {} | Self::DeviceList {} => return None,
+            Self::Ban { who, seconds, why } => {
+                let long = seconds.map_or("for good".to_owned(), |s| format!("{s} s"));
+                ("ban", "", format!("{who} {long}: {why}"))
+            }
+            Self::Unban { who } => ("unban", "", who.to_string()),
+            Self::UserList {} | Self::DeviceList {} | Self::BanList {} => return None,
         })
     }
 }
@@ -134,8 +156,19 @@ pub enum Reply {
     Token(String),
     /// Accounts in the order of names.
     Accounts(Vec<Account>),
+    /// Bans, in order.
+    Bans(Vec<BanLine>),
     /// It was not done.
     Error(String),
+}
+
+/// One ban, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanLine {
+    /// Who is banned.
+    pub who: Banned,
+    /// Since when, for how long and why.
+    pub ban: Ban,
 }
 
 /// One account, as it is shown.
@@ -178,19 +211,20 @@ pub async fn execute(broker: &Running, actor: &Actor, request: Request) -> Reply
     let act = request
         .act()
         .map(|(what, whom, detail)| (what, whom.to_owned(), detail));
-    let result = carry_out(broker.accounts(), request).await;
+    let result = carry_out(broker, request).await;
     if let Some((what, whom, detail)) = act {
         let told = result.as_ref().map(|_| ());
         broker.audit().record(actor, what, &whom, &detail, told);
     }
-    result.unwrap_or_else(|error| Reply::Error(error.to_string()))
+    result.unwrap_or_else(Reply::Error)
 }
 
-async fn carry_out(book: &AccountBook, request: Request) -> Result<Reply, AccountError> {
+async fn carry_out(broker: &Running, request: Request) -> Result<Reply, String> {
+    let (book, bans) = (broker.accounts(), broker.bans());
     let done = |result: Result<(), AccountError>| result.map(|()| Reply::Done);
     let list =
         |devices| Reply::Accounts(book.list(devices).into_iter().map(Account::from).collect());
-    match request {
+    let result = match request {
         Request::UserAdd {
             user,
             password,
@@ -211,7 +245,31 @@ async fn carry_out(book: &AccountBook, request: Request) -> Result<Reply, Accoun
         Request::Trace { .. } => Ok(Reply::Error(
             "only a broker that runs can be traced".to_owned(),
         )),
-    }
+        Request::Ban { who, seconds, why } => {
+            return match bans.ban(who, seconds, why).await {
+                Ok(()) => Ok(Reply::Done),
+                Err(error) => Err(format!(
+                    "the ban counts until the broker ends, and could not be written: {error}"
+                )),
+            };
+        }
+        Request::Unban { who } => {
+            return match bans.unban(who).await {
+                Ok(true) => Ok(Reply::Done),
+                Ok(false) => Err("there is no such ban".to_owned()),
+                Err(error) => Err(format!(
+                    "the ban is over until the broker ends, and that could not be written: {error}"
+                )),
+            };
+        }
+        Request::BanList {} => {
+            let bans = bans.list().into_iter();
+            Ok(Reply::Bans(
+                bans.map(|(who, ban)| BanLine { who, ban }).collect(),
+            ))
+        }
+    };
+    result.map_err(|error| error.to_string())
 }
 
 /// A control socket that is served; it is gone when this is dropped.

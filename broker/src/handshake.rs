@@ -6,6 +6,8 @@
 //! silent holds up nobody; Client Identifiers that begin with `$` never come from the network.
 //! It does not know sessions.
 
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,17 +15,21 @@ use serde_json::json;
 use tidings_core::codec::{
     self, ConnAck, ConnAckProperties, Connect, DecodeError, Packet, ReasonCode, Version,
 };
+use tidings_core::limits::Limit;
 use tidings_core::rules::Identity;
-use tidings_core::shard::{ConnectRequest, shard_of};
+use tidings_core::shard::{ConnectRequest, Shard, shard_of};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use crate::admission::{Admission, Place};
-use crate::auth::{AccountBook, Admitted, Authenticate, Certified, Credentials, DoorMode, Logins};
+use crate::admission::{Admission, Place, refusal_of};
+use crate::auth::{
+    AccountBook, Admitted, Authenticate, Certified, Credentials, Denied, DoorMode, Logins,
+};
 use crate::clock::Clock;
 use crate::counters::Counters;
-use crate::listener::{Door, Peer, WebSocketOptions};
+use crate::limits::{Banned, Limits};
+use crate::listener::{Peer, WebSocketOptions};
 use crate::metrics::Via;
 use crate::shard::{Arrival, Mailboxes};
 use crate::trace::{self, Tracing};
@@ -52,6 +58,8 @@ const PIPE_BYTES: usize = 64 * 1024;
 
 /// Bytes asked for at first: nearly every CONNECT fits, and it is not long-lived.
 const FIRST_READ: usize = 512;
+
+const TOO_LONG: &str = "the client identifier is too long";
 
 /// A refusal without a text, where the client takes only small packets (§3.1.2.11.4).
 const SMALL_PACKET: u32 = 256;
@@ -132,6 +140,7 @@ pub(crate) struct Reception {
     pub shards: Mailboxes,
     pub counters: Arc<Counters>,
     pub tracing: Arc<Tracing>,
+    pub limits: Arc<Limits>,
     pub clock: Clock,
 }
 
@@ -149,6 +158,10 @@ struct Refusal {
     reason: ReasonCode,
     why: String,
     has_room: bool,
+    /// The limit that was reached, if it is not counted yet.
+    limit: Option<Limit>,
+    /// Who does so often is banned.
+    is_offence: bool,
 }
 
 impl Reception {
@@ -204,10 +217,10 @@ impl Reception {
                 ReasonCode::ProtocolError,
                 "the connection ended before CONNECT",
             )),
-            Err(_) => Err(Refusal::silent(
-                ReasonCode::KeepAliveTimeout,
-                "no CONNECT in time",
-            )),
+            Err(_) => Err(
+                Refusal::silent(ReasonCode::KeepAliveTimeout, "no CONNECT in time")
+                    .over(Limit::ConnectTime),
+            ),
         };
         drop(place);
         match result {
@@ -246,6 +259,12 @@ impl Reception {
             }
             Err(refusal) => {
                 self.counters.refused.add(1);
+                if let Some(limit) = refusal.limit {
+                    self.limits.hit(limit);
+                }
+                if refusal.is_offence {
+                    self.limits.offence(origin.address());
+                }
                 debug!(peer = %origin, kind, reason = ?refusal.reason, why = refusal.why, "refused");
                 let connack = refusal.connack();
                 if let Some(connack) = &connack {
@@ -286,8 +305,10 @@ impl Reception {
                     return Some(judged.map(|judged| (judged, rest)));
                 }
                 Ok(Some(_)) => {
-                    let refusal = Refusal::silent(ReasonCode::ProtocolError, "not a CONNECT");
-                    return Some(Err(refusal));
+                    return Some(Err(Refusal {
+                        is_offence: true,
+                        ..Refusal::silent(ReasonCode::ProtocolError, "not a CONNECT")
+                    }));
                 }
                 Err(error) => return Some(Err(Refusal::undecoded(&bytes, &error))),
             }
@@ -333,10 +354,21 @@ impl Reception {
                 .properties
                 .maximum_packet_size
                 .is_none_or(|max| max >= SMALL_PACKET),
+            limit: None,
+            is_offence: false,
         };
-        let (client_id, assigned) = self
-            .client_id(connect, origin)
-            .map_err(|why| refuse(ReasonCode::ClientIdentifierNotValid, why.to_owned()))?;
+        let over = |limit| {
+            let (reason, why) = refusal_of(limit);
+            refuse(reason, why.to_owned())
+        };
+        if !matches!(origin, Origin::Broker { .. }) {
+            // Before anything that costs: a password takes some tens of milliseconds.
+            self.admission.may_connect(origin.address()).map_err(over)?;
+        }
+        let (client_id, assigned) = self.client_id(connect, origin).map_err(|why| Refusal {
+            limit: (why == TOO_LONG).then_some(Limit::ClientIdBytes),
+            ..refuse(ReasonCode::ClientIdentifierNotValid, why.to_owned())
+        })?;
         let method = connect.properties.authentication_method;
         if method.is_some_and(|method| method != TOKEN_METHOD) {
             let why = format!("the only Authentication Method is \"{TOKEN_METHOD}\"");
@@ -345,7 +377,8 @@ impl Reception {
         let (admitted, place) = match origin {
             Origin::Broker { .. } => (Admitted::as_one(Identity::broker()), None),
             Origin::Gateway { admitted, .. } => {
-                ((**admitted).clone(), Some(self.place(None, refuse)?))
+                let place = self.admission.connection(None, &admitted.identity.user);
+                ((**admitted).clone(), Some(place.map_err(over)?))
             }
             Origin::Network { peer } => {
                 let credentials = Credentials {
@@ -362,8 +395,15 @@ impl Reception {
                     .auth
                     .authenticate(credentials)
                     .await
-                    .map_err(|denied| refuse(denied.reason(), denied.to_string()))?;
-                (admitted, Some(self.place(Some(&peer.door), refuse)?))
+                    .map_err(|denied| Refusal {
+                        is_offence: matches!(denied, Denied::Credentials | Denied::TooManyAttempts),
+                        ..refuse(denied.reason(), denied.to_string())
+                    })?;
+                self.refuse_banned(&admitted.identity.user, &client_id, peer.ip())
+                    .map_err(over)?;
+                let user = &admitted.identity.user;
+                let place = self.admission.connection(Some(peer), user);
+                (admitted, Some(place.map_err(over)?))
             }
         };
         let now = self.clock.now();
@@ -377,14 +417,59 @@ impl Reception {
         })
     }
 
-    fn place(
+    /// Bans somebody at a person's word, for so many seconds or until somebody ends it, and ends what
+    /// they have open.
+    ///
+    /// # Errors
+    /// If it cannot be written: then it counts until the broker ends.
+    pub async fn ban(&self, who: Banned, seconds: Option<u64>, why: String) -> io::Result<()> {
+        let now = self.clock.now().unix_ms;
+        let until = seconds.map(|seconds| now.saturating_add(seconds.saturating_mul(1000)));
+        let (limits, banned) = (self.limits.clone(), who.clone());
+        let written = move || limits.bans.ban(banned, until, &why, now);
+        let written = tokio::task::spawn_blocking(written).await;
+        match who {
+            Banned::Address(address) => self.shards.end_address(address),
+            Banned::User(user) => self.book.disconnect(&user.as_str().into()),
+            Banned::Client(client_id, user) => {
+                let shard = shard_of(&client_id, self.shards.len());
+                let end = move |now, shard: &mut Shard| {
+                    shard.disconnect_client(now, &client_id, user.as_deref())
+                };
+                // If nobody is connected there is nothing to end.
+                let _ = self.shards.visit(shard, end).await;
+            }
+        }
+        written.map_err(io::Error::other)?
+    }
+
+    /// Ends a ban; false if there is none.
+    ///
+    /// # Errors
+    /// If that cannot be written: then it counts again after a restart.
+    pub async fn unban(&self, who: Banned) -> io::Result<bool> {
+        let (limits, now) = (self.limits.clone(), self.clock.now().unix_ms);
+        let written = tokio::task::spawn_blocking(move || limits.bans.unban(&who, now)).await;
+        written.map_err(io::Error::other)?
+    }
+
+    /// Refuses who is banned, and who connects too often from now on.
+    fn refuse_banned(
         &self,
-        door: Option<&Door>,
-        refuse: impl FnOnce(ReasonCode, String) -> Refusal,
-    ) -> Result<Place, Refusal> {
-        let full = || refuse(ReasonCode::QuotaExceeded, "too many connections".to_owned());
-        let places = door.and_then(|door| door.places.as_ref());
-        self.admission.connection(places).ok_or_else(full)
+        user: &Arc<str>,
+        client_id: &Arc<str>,
+        address: Option<IpAddr>,
+    ) -> Result<(), Limit> {
+        let limits = &self.limits;
+        if limits.is_client_banned(user, client_id) {
+            return Err(Limit::Banned);
+        }
+        let is_counted = address.is_some_and(|address| limits.is_limited(&address));
+        if is_counted && limits.bans.connects(user, client_id, self.clock.now()) {
+            limits.hit(Limit::Banned);
+            return Err(Limit::Banned);
+        }
+        Ok(())
     }
 
     /// The Client Identifier of the session, and whether it was invented here (§3.1.3.1).
@@ -411,7 +496,7 @@ impl Reception {
             };
         }
         if id.len() > self.options.max_client_id_bytes {
-            return Err("the client identifier is too long");
+            return Err(TOO_LONG);
         }
         match origin {
             Origin::Network { .. } if id.starts_with('$') => {
@@ -435,6 +520,17 @@ impl Refusal {
             reason,
             why: why.to_owned(),
             has_room: false,
+            limit: None,
+            is_offence: false,
+        }
+    }
+
+    /// Because of a limit, by a peer that nothing is known of.
+    fn over(self, limit: Limit) -> Self {
+        Self {
+            limit: Some(limit),
+            is_offence: true,
+            ..self
         }
     }
 
@@ -451,6 +547,9 @@ impl Refusal {
             reason: error.reason(),
             why: error.to_string(),
             has_room: true,
+            limit: matches!(error, DecodeError::PacketTooLarge { .. })
+                .then_some(Limit::ConnectBytes),
+            is_offence: true,
         }
     }
 

@@ -16,6 +16,7 @@ pub mod handshake;
 pub mod heartbeat;
 pub mod history;
 pub mod http;
+pub mod limits;
 pub mod listener;
 pub mod log_tail;
 mod metrics;

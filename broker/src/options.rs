@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::journal::ShardId;
+use tidings_core::limits::{Bounds, Metered};
 use tidings_core::message::QoS;
 use tidings_core::rules::{Membership, OpenRooms, RuleSource, Rules};
 use tidings_core::shard as core_shard;
@@ -17,6 +18,7 @@ use crate::auth::{
 use crate::handshake;
 use crate::heartbeat;
 use crate::http;
+use crate::limits;
 use crate::listener::{self, Kind};
 use crate::log_tail::LogTail;
 use crate::otel;
@@ -50,6 +52,8 @@ pub struct SessionLimits {
     pub append_queue_bytes: usize,
     /// How long the position of a session may stay unsaved.
     pub progress_interval: Duration,
+    /// What clients are held to beside that; whether users and rooms are is seen from their rates.
+    pub bounds: Bounds,
 }
 
 impl Default for SessionLimits {
@@ -66,6 +70,7 @@ impl Default for SessionLimits {
             max_subscriptions: 1000,
             append_queue_bytes: 16 * 1024 * 1024,
             progress_interval: Duration::from_secs(1),
+            bounds: Bounds::default(),
         }
     }
 }
@@ -103,8 +108,8 @@ pub struct BrokerOptions {
     pub websocket: listener::WebSocketOptions,
     /// Limits on peers before they are clients.
     pub handshake: handshake::Options,
-    /// Connections at one time.
-    pub max_connections: usize,
+    /// Limits on clients, one by one and all together.
+    pub limits: limits::Options,
     /// The HTTP API.
     pub http: http::Options,
     /// Limits on each session.
@@ -160,7 +165,7 @@ impl BrokerOptions {
                 max_connect_bytes: 16 * 1024,
                 max_client_id_bytes: 256,
             },
-            max_connections: 10_000,
+            limits: limits::Options::default(),
             http: http::Options::default(),
             session: SessionLimits::default(),
             rules: Arc::new(Rules::compile(&rules).unwrap_or_default()),
@@ -215,6 +220,13 @@ impl BrokerOptions {
             append_queue_bytes: session.append_queue_bytes / usize::from(shards.max(1)),
             progress_interval_ms: u64::try_from(session.progress_interval.as_millis())
                 .unwrap_or(u64::MAX),
+            bounds: Bounds {
+                metered: Metered {
+                    users: !self.limits.user_rate.is_off(),
+                    rooms: !self.limits.room_rate.is_off(),
+                },
+                ..session.bounds.clone()
+            },
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidings_core::limits::Limit;
 use tidings_core::shard::Input;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -50,6 +51,13 @@ pub(crate) async fn publish(every: Duration, sources: Arc<Sources>, values: Syst
                 Bytes::from(value.to_string()),
             );
         }
+        let hits = sources.hits();
+        for limit in Limit::ALL {
+            values.set(
+                &format!("$SYS/broker/limits/{}", limit.name()),
+                Bytes::from(hits.of(*limit).to_string()),
+            );
+        }
         let uptime = format!("{} seconds", sources.clock.uptime_s());
         values.set("$SYS/broker/uptime", Bytes::from(uptime));
     }
@@ -69,6 +77,7 @@ impl Sources {
                 sum(|report| report.stats.connections_total),
             ),
             ("clients/lagging", sum(|report| report.stats.lagging)),
+            ("clients/slow", sum(|report| report.stats.slow)),
             ("clients/refused", self.counters.refused.get()),
             ("clients/turned away", self.counters.turned_away.get()),
             ("connections/accepted", self.counters.accepted.get()),

@@ -1,4 +1,4 @@
-//! `[mqtt]` and `[limits]`: what one client may ask for, and what all of them together may use.
+//! `[mqtt]`: what one client may ask for.
 
 use serde::Deserialize;
 
@@ -94,44 +94,6 @@ impl Section for Mqtt {
             self.max_subscriptions_per_session,
             1..=10_000_000,
             "each takes memory",
-        );
-    }
-}
-
-/// `[limits]`: bounds on the whole server.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Connections at one time; more are refused.
-    pub max_connections: usize,
-    /// Bytes waiting to be written to one connection; over it the receiver lags and reads on from
-    /// the journal.
-    pub output_bytes_per_connection: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_connections: 10_000,
-            output_bytes_per_connection: 65_536,
-        }
-    }
-}
-
-impl Section for Limits {
-    fn check(&self, checks: &mut Checks<'_>) {
-        checks.range(
-            "max_connections",
-            self.max_connections as u64,
-            1..=10_000_000,
-            "each takes a file descriptor",
-        );
-        let output = self.output_bytes_per_connection as u64;
-        checks.range(
-            "output_bytes_per_connection",
-            output,
-            4096..=1_073_741_824,
-            "memory is this times the slow receivers",
         );
     }
 }

@@ -222,11 +222,17 @@ pub(crate) fn fields<T: DeserializeOwned>() -> &'static [&'static str] {
     names
 }
 
+/// Keys that a message lists; more are looked up faster where they are explained.
+const MAX_LISTED: usize = 16;
+
 /// "; did you mean `x`?", or the choices if none is near.
 pub(crate) fn suggestion(wrong: &str, known: &[&str]) -> String {
     let nearest = known.iter().map(|name| (distance(wrong, name), name)).min();
     match nearest {
         Some((distance, name)) if distance * 3 <= name.len() => format!("; did you mean `{name}`?"),
+        _ if known.len() > MAX_LISTED => {
+            format!("; the shipped tidings.toml has all {}", known.len())
+        }
         _ => format!("; known are {}", known.join(", ")),
     }
 }

@@ -34,6 +34,7 @@ pub struct TidingsOptions {
     environment: Vec<(String, String)>,
     listeners_of_settings: bool,
     handed_over: Vec<(String, Arc<OwnedFd>)>,
+    open_files: Option<u32>,
 }
 
 impl TidingsOptions {
@@ -74,6 +75,13 @@ impl TidingsOptions {
     #[must_use]
     pub fn environment(mut self, name: &str, value: impl ToString) -> Self {
         self.environment.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// The system gives it no more file descriptors than these.
+    #[must_use]
+    pub fn open_files(mut self, count: u32) -> Self {
+        self.open_files = Some(count);
         self
     }
 
@@ -257,7 +265,13 @@ impl TidingsProcess {
             .map(|(name, _)| &**name)
             .collect();
         if names.is_empty() {
-            return Command::new(binary::tidings());
+            let Some(files) = self.options.open_files else {
+                return Command::new(binary::tidings());
+            };
+            let mut command = Command::new("sh");
+            let script = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+            command.args(["-c", &script]).arg(binary::tidings());
+            return command;
         }
         let mut command = Command::new("sh");
         let script = match names.len() {
@@ -426,6 +440,29 @@ impl TidingsProcess {
             Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
         })();
         answer.unwrap_or_else(|error| panic!("GET {path} from {address}: {error}"))
+    }
+
+    /// A figure of `/metrics` without labels.
+    ///
+    /// # Panics
+    /// If there is none of that name.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        let figures = self.get("/metrics");
+        let line = figures
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = line.and_then(|value| value.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in:\n{figures}"))
+    }
+
+    /// How often a limit was reached.
+    ///
+    /// # Panics
+    /// If there is none of that name.
+    #[track_caller]
+    pub fn limit_hits(&self, limit: &str) -> u64 {
+        self.metric(&format!("tidings_limit_hits_total{{limit=\"{limit}\"}}"))
     }
 
     // ---- How it ends

@@ -1213,6 +1213,83 @@ fn slow_mode_counts_over_http_too() {
     assert!(early.text.contains("slow mode"), "{}", early.text);
 }
 
+// ---- Bans
+
+#[test]
+fn administrators_ban_and_unban_over_http_and_by_command_and_nobody_else_does() {
+    let broker = with_accounts(&[("ann", &["admin"]), ("bob", &[]), ("eve", &[])]);
+    let http = Http::new(&broker);
+    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|user| http.sign_in(user, "correct horse"));
+    let device = |user, id| Connect {
+        username: Some(user),
+        password: Some(b"correct horse"),
+        ..clean(Version::V5, id)
+    };
+    let mut phone = RawClient::connect(broker.tcp(), &device("eve", "phone"));
+    let ban = json!({ "user": "eve", "seconds": 600, "why": "spam" });
+    assert_eq!(
+        bob.post("/v1/admin/bans", ban.clone()).code(),
+        "not_allowed"
+    );
+    assert_eq!(bob.get("/v1/admin/bans").code(), "not_allowed");
+    assert_eq!(bob.delete("/v1/admin/bans?user=eve").code(), "not_allowed");
+    assert_eq!(bob.get("/v1/admin/slow").code(), "not_allowed");
+    phone.expect_silence();
+
+    assert_eq!(ann.post("/v1/admin/bans", ban).status, 204);
+    while phone.try_next().is_ok() {}
+    let refused = |user, id, reason| {
+        let connect = device(user, id);
+        let (_, ack) = RawClient::try_connect(broker.tcp(), &connect, tidings_tests::DEADLINE)
+            .expect("an answer");
+        assert_eq!(ack.reason, reason, "{user} {id}");
+    };
+    refused("eve", "tablet", ReasonCode::Banned);
+    refused("bob", "tablet", ReasonCode::Success);
+    assert_eq!(eve.get("/v1/me").code(), "banned");
+    let bans = ann.get("/v1/admin/bans").json();
+    let (found, refusals) = (&bans["bans"][0], &bans["bans"][0]["refused"]);
+    assert_eq!(
+        (&found["user"], &found["why"]),
+        (&json!("eve"), &json!("spam"))
+    );
+    assert!(refusals.as_u64().is_some_and(|count| count >= 2), "{bans}");
+
+    let command = |words: &[&str]| {
+        let data_dir = broker.data_dir().to_str().expect("a path in text");
+        let arguments = words.iter().copied().chain(["--data-dir", data_dir]);
+        let output = tidings_tests::tidings_process::tidings(arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), text)
+    };
+    assert!(command(&["ban", "--client", "tablet", "--user", "bob"]).0);
+    refused("bob", "tablet", ReasonCode::Banned);
+    refused("bob", "laptop", ReasonCode::Success);
+    let (_, listed) = command(&["bans"]);
+    assert!(
+        listed.contains("user eve") && listed.contains("client tablet of bob"),
+        "{listed}"
+    );
+    assert!(command(&["unban", "--user", "eve"]).0);
+    assert!(
+        !command(&["unban", "--user", "eve"]).0,
+        "there is none any more"
+    );
+    refused("eve", "tablet", ReasonCode::Success);
+    let gone = ann.delete("/v1/admin/bans?client_id=tablet&user=bob");
+    assert_eq!(gone.status, 204);
+    refused("bob", "tablet", ReasonCode::Success);
+    assert_eq!(ann.get("/v1/admin/bans").json(), json!({ "bans": [] }));
+    for wrong in [
+        json!({}),
+        json!({ "user": "a", "address": "::1" }),
+        json!({ "user": "" }),
+    ] {
+        assert_eq!(ann.post("/v1/admin/bans", wrong).code(), "bad_request");
+    }
+    assert_eq!(ann.get("/v1/admin/slow").json(), json!({ "slow": [] }));
+}
+
 // ---- Sessions and devices
 
 #[test]

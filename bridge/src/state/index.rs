@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidings_core::message::{Offset, UnixMillis};
-use tidings_core::state::{SessionRecord, will_due_at};
+use tidings_core::state::{Retained, SessionRecord, will_due_at};
 
 /// Where a session stands in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +28,30 @@ impl Place {
     }
 }
 
+/// All retained messages together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RetainedTotal {
+    pub(super) count: u64,
+    /// Of topics and payloads.
+    pub(super) bytes: u64,
+}
+
+impl RetainedTotal {
+    /// One changed from `before` to `after`; `None`: it is not there.
+    pub(super) fn changed(&mut self, before: Option<&Retained>, after: Option<&Retained>) {
+        self.count += u64::from(after.is_some());
+        self.count -= u64::from(before.is_some());
+        self.bytes += after.map_or(0, Retained::bytes);
+        self.bytes -= before.map_or(0, Retained::bytes);
+    }
+}
+
 /// Sessions by due time, and the positions of sessions and groups.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
     due: BTreeSet<(UnixMillis, Arc<str>)>,
     positions: BTreeMap<Offset, u64>,
+    sessions: u64,
 }
 
 impl Index {
@@ -46,6 +65,8 @@ impl Index {
         if before == after {
             return;
         }
+        self.sessions += u64::from(before.is_none());
+        self.sessions -= u64::from(after.is_none());
         if let Some(at) = before.and_then(|place| place.due) {
             self.due.remove(&(at, client_id.clone()));
         }
@@ -81,6 +102,11 @@ impl Index {
             .take(limit)
             .map(|(_, client_id)| client_id.clone())
             .collect()
+    }
+
+    /// How many sessions there are.
+    pub(super) fn session_count(&self) -> u64 {
+        self.sessions
     }
 
     /// The lowest position of all.

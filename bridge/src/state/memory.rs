@@ -15,7 +15,7 @@ use tidings_core::topic;
 
 use super::apply::{Tables, apply_batch};
 use super::changes::{self, Firsts};
-use super::index::{Index, Place};
+use super::index::{Index, Place, RetainedTotal};
 use super::record::{Kind, PAGE_RECORDS, Records, StateRecord};
 use super::retained::Search;
 
@@ -35,6 +35,7 @@ struct Maps {
     accounts: BTreeMap<Arc<str>, AccountRecord>,
     changes: BTreeMap<Arc<str>, ChangeRecord>,
     index: Index,
+    retained_total: RetainedTotal,
 }
 
 impl MemoryState {
@@ -96,6 +97,7 @@ impl Maps {
             }
             StateRecord::Retained(retained) => {
                 let topic = retained.published.message.topic.clone();
+                self.retained_total.changed(None, Some(&retained));
                 self.retained.insert(topic, retained);
             }
             StateRecord::Head(stream, seq) => {
@@ -159,6 +161,8 @@ impl Tables for Maps {
     }
 
     fn set_retained(&mut self, topic: &Arc<str>, retained: Option<Retained>) {
+        let before = self.retained.get(topic);
+        self.retained_total.changed(before, retained.as_ref());
         match retained {
             Some(retained) => self.retained.insert(topic.clone(), retained),
             None => self.retained.remove(topic),
@@ -267,6 +271,14 @@ impl State for MemoryState {
 
     fn retained_count(&self) -> u64 {
         self.lock().retained.len() as u64
+    }
+
+    fn retained_bytes(&self) -> u64 {
+        self.lock().retained_total.bytes
+    }
+
+    fn session_count(&self) -> u64 {
+        self.lock().sessions.len() as u64
     }
 
     fn stream_head(&self, stream: &str) -> Seq {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tidings_core::message::{Epoch, Offset};
 use tracing::{info, warn};
 
-use super::index::{Index, Place};
+use super::index::{Index, Place, RetainedTotal};
 use super::overlay::Layer;
 use super::record::StateRecord;
 use super::sled_state::{Disk, Live, SledState};
@@ -124,7 +124,7 @@ struct Opened {
     store: Store,
     ledger: Ledger,
     index: Index,
-    retained_count: u64,
+    retained: RetainedTotal,
 }
 
 impl SledState {
@@ -168,7 +168,7 @@ impl SledState {
         let live = Live {
             applied: opened.ledger.applied,
             index: opened.index,
-            retained_count: opened.retained_count,
+            retained: opened.retained,
             active: Layer::default(),
             frozen: None,
         };
@@ -236,9 +236,9 @@ fn open_verified(view: &Path, options: &Options) -> Result<Opened, StoreError> {
             let mut records = 0;
             let opened = open_when_unlocked(&path, &options).and_then(|store| {
                 let mut index = Index::default();
-                let mut retained_count = 0;
+                let mut retained = RetainedTotal::default();
                 let ledger = store.verify(|record| {
-                    index_record(&mut index, &mut retained_count, &record);
+                    index_record(&mut index, &mut retained, &record);
                     records += 1;
                     if records % SIGN_EVERY_RECORDS == 0 {
                         // Nobody listens any more after the patience ended.
@@ -249,7 +249,7 @@ fn open_verified(view: &Path, options: &Options) -> Result<Opened, StoreError> {
                     store,
                     ledger,
                     index,
-                    retained_count,
+                    retained,
                 })
             });
             let _ = signs.send(Sign::Done(opened));
@@ -279,13 +279,13 @@ fn open_when_unlocked(path: &Path, options: &Options) -> Result<Store, StoreErro
     }
 }
 
-fn index_record(index: &mut Index, retained_count: &mut u64, record: &StateRecord) {
+fn index_record(index: &mut Index, retained: &mut RetainedTotal, record: &StateRecord) {
     match record {
         StateRecord::Session(client_id, session) => {
             index.session_moved(client_id, None, Some(Place::of(session)));
         }
         StateRecord::Group(_, group) => index.position_moved(None, Some(group.position())),
-        StateRecord::Retained(_) => *retained_count += 1,
+        StateRecord::Retained(set) => retained.changed(None, Some(set)),
         StateRecord::Head(..) | StateRecord::Account(..) | StateRecord::Change(..) => {}
     }
 }
@@ -305,21 +305,21 @@ fn build(
     }
     let store = Store::open(view, options.epoch, options.cache_bytes).map_err(io::Error::from)?;
     let mut index = Index::default();
-    let mut retained_count = 0;
+    let mut retained = RetainedTotal::default();
     let records: Box<dyn Iterator<Item = _>> = match &found {
         Some(found) => Box::new(found.records(options.epoch)?),
         None => Box::new(std::iter::empty()),
     };
     let ledger = store
         .fill(applied, records, |record| {
-            index_record(&mut index, &mut retained_count, record);
+            index_record(&mut index, &mut retained, record);
         })
         .map_err(io::Error::from)?;
     let opened = Opened {
         store,
         ledger,
         index,
-        retained_count,
+        retained,
     };
     let rebuilt_from = found.map(|found| found.path);
     if let Some(path) = &rebuilt_from {

@@ -30,7 +30,7 @@ use tracing::error;
 
 use super::apply::{Tables, apply_batch};
 use super::changes::{self, Firsts};
-use super::index::{Index, Place};
+use super::index::{Index, Place, RetainedTotal};
 use super::overlay::{Found, Layer, MergedPage, merged_page};
 use super::record::{Kind, PAGE_RECORDS, Records, StateRecord};
 use super::retained::Search;
@@ -54,7 +54,7 @@ pub struct SledState {
 pub(super) struct Live {
     pub(super) applied: Offset,
     pub(super) index: Index,
-    pub(super) retained_count: u64,
+    pub(super) retained: RetainedTotal,
     pub(super) active: Layer,
     pub(super) frozen: Option<Arc<Layer>>,
 }
@@ -455,16 +455,13 @@ impl Tables for Applying<'_> {
     }
 
     fn set_retained(&mut self, topic: &Arc<str>, retained: Option<Retained>) {
-        let was_there = match self.live.retained(topic) {
-            Some(changed) => changed.is_some(),
-            None => (self.disk).must(self.disk.store.contains(Kind::Retained, topic)),
-        };
-        match (was_there, retained.is_some()) {
-            (false, false) => return,
-            (false, true) => self.live.retained_count += 1,
-            (true, false) => self.live.retained_count -= 1,
-            (true, true) => {}
+        let before = self.retained(topic);
+        if before.is_none() && retained.is_none() {
+            return;
         }
+        self.live
+            .retained
+            .changed(before.as_ref(), retained.as_ref());
         self.live.active.retained.insert(topic.clone(), retained);
     }
 
@@ -600,7 +597,15 @@ impl State for SledState {
     }
 
     fn retained_count(&self) -> u64 {
-        self.live().retained_count
+        self.live().retained.count
+    }
+
+    fn retained_bytes(&self) -> u64 {
+        self.live().retained.bytes
+    }
+
+    fn session_count(&self) -> u64 {
+        self.live().index.session_count()
     }
 
     fn stream_head(&self, stream: &str) -> Seq {

@@ -247,11 +247,6 @@ impl Store {
         })
     }
 
-    /// True if there is a record of this key.
-    pub(super) fn contains(&self, kind: Kind, key: &str) -> Result<bool> {
-        without_panic(|| Ok(self.db.contains_key(key_of(kind, key))?))
-    }
-
     /// Up to `limit` records that come after `after` and begin with `prefix`, not yet read.
     pub(super) fn page(
         &self,

@@ -9,6 +9,7 @@ pub mod codec;
 pub mod hash;
 pub mod histogram;
 pub mod journal;
+pub mod limits;
 pub mod message;
 pub mod messages;
 pub mod people;

@@ -90,6 +90,14 @@ pub struct SessionRecord {
     pub will: Option<WillRecord>,
 }
 
+impl Retained {
+    /// Bytes of topic and payload: what it counts for.
+    pub fn bytes(&self) -> u64 {
+        let message = &self.published.message;
+        (message.topic.len() + message.payload.len()) as u64
+    }
+}
+
 impl SessionRecord {
     /// The first journal offset that the session still needs.
     pub fn position(&self) -> Offset {
@@ -357,6 +365,12 @@ pub trait State: Send + Sync {
 
     /// Number of retained messages.
     fn retained_count(&self) -> u64;
+
+    /// Bytes of their topics and payloads.
+    fn retained_bytes(&self) -> u64;
+
+    /// Number of sessions.
+    fn session_count(&self) -> u64;
 
     /// The number of the last message of a stream; 0 if there is none.
     fn stream_head(&self, stream: &str) -> Seq;

@@ -160,6 +160,7 @@ fn show(reply: Reply) -> anyhow::Result<ExitCode> {
                 writeln!(out, "{:width$}  {words}", account.user)?;
             }
         }
+        Reply::Bans(_) => bail!("the broker answered something else"),
         Reply::Error(error) => bail!(error),
     }
     Ok(ExitCode::SUCCESS)

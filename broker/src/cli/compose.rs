@@ -9,12 +9,13 @@ use tidings_broker::auth::{
 use tidings_broker::listener::{Address, Kind};
 use tidings_broker::{
     Auth, BrokerOptions, OtelOptions, OtherProofs, PeopleOptions, RoomOptions, SessionLimits,
-    audit, handshake, http, listener, store, tls,
+    audit, handshake, http, limits, listener, store, tls,
 };
 use tidings_config::{
     AuthMode, ClientAuth, ClientName, Durability, ListenAddress, Listener, ListenerAuth,
     ListenerKind, MetricsAccess, MinVersion, RoomMode, Settings, TopicRule, VisibleTo,
 };
+use tidings_core::limits::{Bounds, FlowRate, Rate};
 use tidings_core::message::QoS;
 use tidings_core::people::{PresenceOptions, Visibility};
 use tidings_core::rooms::Limits;
@@ -85,7 +86,7 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
             max_connect_bytes: mqtt.max_connect_bytes as usize,
             max_client_id_bytes: usize::from(mqtt.max_client_id_bytes),
         },
-        max_connections: limits.max_connections,
+        limits: limit_options(limits),
         http: http::Options {
             login_hours: settings.http.login_hours,
             max_body_bytes: settings.http.max_body_bytes,
@@ -110,6 +111,7 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
             keep_alive_max_s: mqtt.keep_alive_max_s,
             max_subscriptions: mqtt.max_subscriptions_per_session,
             append_queue_bytes: settings.journal.queue_max_bytes,
+            bounds: bounds(limits),
             ..SessionLimits::default()
         },
         rules: Arc::new(rules(&settings.topics)?),
@@ -142,6 +144,67 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
         shutdown_deadline: Duration::from_secs(server.shutdown_deadline_s),
         heartbeat: None,
     })
+}
+
+const MIB: u64 = 1024 * 1024;
+
+fn limit_options(limits: &tidings_config::Limits) -> limits::Options {
+    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
+    let rate = |messages: u32, bytes: u64| flow_rate(limits, messages, bytes);
+    limits::Options {
+        max_connections: limits.max_connections,
+        max_connections_per_address: limits.max_connections_per_address,
+        max_connections_per_user: limits.max_connections_per_user,
+        connects_per_second: limits.connects_per_second,
+        connects_per_second_per_address: limits.connects_per_second_per_address,
+        max_handshakes: limits.max_handshakes,
+        max_handshakes_per_address: limits.max_handshakes_per_address,
+        unlimited: limits.unlimited_addresses.0.clone(),
+        max_share_groups: limits.max_share_groups,
+        max_share_groups_per_user: limits.max_share_groups_per_user,
+        user_rate: rate(
+            limits.publishes_per_second_per_user,
+            limits.publish_bytes_per_second_per_user,
+        ),
+        room_rate: rate(
+            limits.publishes_per_second_per_room,
+            limits.publish_bytes_per_second_per_room,
+        ),
+        slow_after: seconds(limits.slow_after_s),
+        memory_bytes: limits.memory_mib.saturating_mul(MIB),
+        disk_free_bytes: limits.disk_free_mib.saturating_mul(MIB),
+        ban_after_offences: limits.ban_after_offences,
+        ban_after_connects: limits.ban_after_connects,
+        ban_window: seconds(limits.ban_window_s),
+        ban: seconds(limits.ban_s),
+    }
+}
+
+fn bounds(limits: &tidings_config::Limits) -> Bounds {
+    Bounds {
+        topic_bytes: limits.max_topic_bytes as usize,
+        topic_levels: limits.max_topic_levels as usize,
+        user_properties: limits.max_user_properties as usize,
+        user_property_bytes: limits.max_user_property_bytes as usize,
+        filters_per_subscribe: limits.max_filters_per_subscribe as usize,
+        retained_messages: limits.max_retained_messages,
+        retained_bytes: limits.max_retained_mib.saturating_mul(MIB),
+        sessions: limits.max_sessions,
+        publish: flow_rate(
+            limits,
+            limits.publishes_per_second_per_client,
+            limits.publish_bytes_per_second_per_client,
+        ),
+        ..Bounds::default()
+    }
+}
+
+fn flow_rate(limits: &tidings_config::Limits, messages: u32, bytes: u64) -> FlowRate {
+    let burst_s = u64::from(limits.publish_burst_s);
+    FlowRate {
+        messages: Rate::new(u64::from(messages), burst_s),
+        bytes: Rate::new(bytes, burst_s),
+    }
 }
 
 fn account_options(auth: &tidings_config::Auth) -> AccountOptions {

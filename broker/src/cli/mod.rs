@@ -3,6 +3,7 @@
 mod accounts;
 mod ask;
 mod audit;
+mod bans;
 mod check_config;
 mod completions;
 mod compose;
@@ -61,6 +62,12 @@ enum Command {
     User(accounts::User),
     /// Devices that may sign in: add, revoke, list
     Device(accounts::Device),
+    /// Keep an address, a user or a client out
+    Ban(bans::Ban),
+    /// End a ban
+    Unban(bans::Unban),
+    /// Say who is banned
+    Bans(bans::Bans),
     /// Sign a token that somebody, or a program, signs in with instead of a password
     Token(init::Token),
     /// Publish messages
@@ -122,6 +129,9 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Token(args)) => init::run_token(&args),
         Some(Command::User(args)) => accounts::run_user(&args),
         Some(Command::Device(args)) => accounts::run_device(&args),
+        Some(Command::Ban(args)) => bans::run_ban(&args),
+        Some(Command::Unban(args)) => bans::run_unban(&args),
+        Some(Command::Bans(args)) => bans::run_bans(&args),
         Some(Command::Pub(args)) => publish::run(&args),
         Some(Command::Sub(args)) => subscribe::run(&args),
         Some(Command::Trace(args)) => trace::run(&args),

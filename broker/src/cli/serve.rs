@@ -111,7 +111,7 @@ pub(super) fn run(args: &Serve) -> anyhow::Result<ExitCode> {
         return Err(anyhow::Error::msg(wrong.join("\n")));
     }
     options.log = Some(logging::start(&settings.log)?);
-    raise_file_limit(options.max_connections);
+    raise_file_limit(options.limits.max_connections);
     let manager = Notifier::from_environment();
     options.heartbeat = manager.interval().map(|every| heartbeat::Options {
         every,

@@ -15,7 +15,7 @@ use tidings_core::rooms::RoomError;
 use tidings_core::rules::{Identity, IdentityKind};
 
 use super::{Api, Peer, Problem};
-use crate::auth::{Admitted, Credentials, DoorMode};
+use crate::auth::{Admitted, Credentials, Denied, DoorMode};
 use crate::listener::origins::is_same_host;
 use crate::service::pace::Turn;
 
@@ -114,13 +114,29 @@ pub(super) fn take_turn(api: &Api, user: &str) -> Result<(), Problem> {
 
 /// Judges credentials; whoever is admitted has a name, and is still welcome.
 pub(super) async fn admit(api: &Api, credentials: Credentials<'_>) -> Result<Admitted, Problem> {
-    let auth = &api.reception.auth;
-    let admitted = auth.authenticate(credentials).await?;
+    let (auth, limits) = (&api.reception.auth, &api.reception.limits);
+    let address = credentials.address;
+    let banned = || {
+        let text = "you are banned for a while";
+        Problem::new(StatusCode::FORBIDDEN, "banned", text)
+    };
+    // A connection may be older than the ban.
+    if address.is_some_and(|address| limits.is_address_banned(address)) {
+        return Err(banned());
+    }
+    let judged = auth.authenticate(credentials).await;
+    if let Err(Denied::Credentials | Denied::TooManyAttempts) = judged {
+        limits.offence(address);
+    }
+    let admitted = judged?;
+    if limits.is_client_banned(&admitted.identity.user, "") {
+        return Err(banned());
+    }
     if admitted.identity.kind != IdentityKind::User {
         return Err(Problem::unauthorized("the token does not count"));
     }
     if !auth.is_welcome(&admitted) {
-        return Err(crate::auth::Denied::NotAuthorized.into());
+        return Err(Denied::NotAuthorized.into());
     }
     Ok(admitted)
 }

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tidings_bridge::gateway::{Event, Message, Options, Outgoing, Receipt, Session, SessionError};
 use tidings_core::codec::{ReasonCode, RetainHandling};
+use tidings_core::limits::Room;
 use tidings_core::message::{MessageProperties, QoS};
 use tidings_core::rules::Identity;
 use tokio::sync::{mpsc, oneshot};
@@ -75,6 +76,16 @@ impl Api {
         let receipt = self.wait(caller, Task::Publish(message, answer), answered);
         let receipt = receipt.await?.map_err(ended)?;
         match receipt.reason.is_failure() {
+            true if receipt.reason == ReasonCode::QuotaExceeded
+                && self.reception.limits.pressure.room() != Room::Enough =>
+            {
+                let text = "the disk is full: nothing more is kept for now";
+                Err(Problem::new(
+                    StatusCode::INSUFFICIENT_STORAGE,
+                    "disk_full",
+                    text,
+                ))
+            }
             true => Err(Problem::of_reason(receipt.reason, receipt.reason_string)),
             false => Ok(receipt),
         }

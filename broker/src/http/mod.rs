@@ -9,6 +9,7 @@
 //! This module does not know sockets; they are the listener's.
 
 mod admin;
+mod bans;
 mod body;
 mod caller;
 mod changes;
@@ -175,6 +176,7 @@ fn endpoints() -> Vec<Endpoint> {
         read::endpoints(),
         presence::endpoints(),
         sessions::endpoints(),
+        bans::endpoints(),
         devices::endpoints(),
         metrics::endpoints(),
         admin::endpoints(),

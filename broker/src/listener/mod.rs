@@ -26,10 +26,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tidings_core::limits::Limit;
+use tokio::io::AsyncWrite as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
@@ -56,6 +60,8 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 /// Times between two looks at a connection of which one byte is there and two are needed.
 const LOOK_FIRST: Duration = Duration::from_millis(1);
 const LOOK_LAST: Duration = Duration::from_millis(500);
+/// Seconds after which a peer that found no place may try again: as long as a handshake takes at most.
+const RETRY_AFTER_S: u32 = 10;
 
 /// What a listener expects from its peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -198,10 +204,18 @@ pub(crate) async fn accept_loop(
             }
         };
         reception.counters.accepted.add(1);
-        let Some(place) = reception.admission.handshake() else {
-            reception.counters.turned_away.add(1);
-            debug!(peer = %source, "turned away: too many handshakes");
-            continue;
+        // Through a proxy come many; whoever it speaks for is counted when that is known.
+        let address = source.ip().filter(|_| !door.trusts(source));
+        let place = match reception.admission.handshake(address) {
+            Ok(place) => place,
+            Err(limit) => {
+                reception.counters.turned_away.add(1);
+                debug!(peer = %source, limit = limit.name(), "turned away");
+                if offer.kind == Kind::WebSocket && !offer.is_tls_only {
+                    turn_away(wire, limit);
+                }
+                continue;
+            }
         };
         let (reception, pages, door) = (reception.clone(), pages.clone(), door.clone());
         let offer = offer.clone();
@@ -209,6 +223,22 @@ pub(crate) async fn accept_loop(
             receive(offer, door, wire, source, place, &reception, pages).await;
         });
     }
+}
+
+/// Says in HTTP that there is no place, if the socket takes it at once: nobody waits for a peer that is
+/// not let in.
+fn turn_away(mut wire: Wire, limit: Limit) {
+    let status = match limit {
+        Limit::Banned => "403 Forbidden",
+        Limit::Handshakes | Limit::Connections => "503 Service Unavailable",
+        _ => "429 Too Many Requests",
+    };
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nRetry-After: {RETRY_AFTER_S}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    // It is as well if nobody hears it.
+    let mut nobody = Context::from_waker(Waker::noop());
+    let _ = Pin::new(&mut wire).poll_write(&mut nobody, answer.as_bytes());
 }
 
 /// Errors of `accept` that are about the peer that was to be accepted.
@@ -226,7 +256,7 @@ async fn receive(
     door: Arc<Door>,
     mut wire: Wire,
     source: Source,
-    place: Place,
+    mut place: Place,
     reception: &Reception,
     pages: http::Pages,
 ) {
@@ -239,10 +269,22 @@ async fn receive(
             return;
         }
     };
+    if peer.proxy.is_some()
+        && let Some(address) = peer.ip()
+        && let Err(limit) = place.belongs_to(address)
+    {
+        reception.counters.turned_away.add(1);
+        debug!(%peer, limit = limit.name(), "turned away");
+        return;
+    }
     let entering = offer.enter(wire, &mut peer, &reception.counters);
     let entered = match timeout_at(deadline, entering).await {
         Ok(entered) => entered,
-        Err(_) => Err(Turned::away("not a byte, or no TLS, in time")),
+        Err(_) => {
+            reception.limits.hit(Limit::ConnectTime);
+            reception.limits.offence(peer.ip());
+            Err(Turned::away("not a byte, or no TLS, in time"))
+        }
     };
     match entered {
         Ok((wire, Speaks::Mqtt)) => {

@@ -104,6 +104,14 @@ impl Source {
         }
     }
 
+    /// The address; `None`: a process on this machine.
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Network(address) => Some(address.ip()),
+            Self::Unix { .. } => None,
+        }
+    }
+
     fn is_here(self) -> bool {
         match self {
             Self::Network(address) => address.ip().is_loopback(),
@@ -140,10 +148,7 @@ pub(crate) struct Peer {
 impl Peer {
     /// The address that limits and bans are about; `None`: a process on this machine.
     pub fn ip(&self) -> Option<IpAddr> {
-        match self.source {
-            Source::Network(address) => Some(address.ip()),
-            Source::Unix { .. } => None,
-        }
+        self.source.ip()
     }
 
     /// Whom a request with these headers is for: somebody else, if a trusted proxy says so.

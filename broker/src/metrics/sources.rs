@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use tidings_core::histogram::Histogram;
 use tidings_core::journal::Journal;
+use tidings_core::limits::{Hits, Limit};
 use tidings_core::state::State;
 
 use super::{Distribution, Figure, Kind, Latencies, Survey, Surveyor, Via, by_door};
 use crate::clock::Clock;
 use crate::counters::Counters;
+use crate::limits::Limits;
 use crate::shard::{Report, ShardThread};
 use crate::store;
 use crate::tls::Front;
@@ -23,6 +25,7 @@ pub(crate) struct Sources {
     pub store: store::Probe,
     pub surveyor: Surveyor,
     pub tls: Option<Arc<Front>>,
+    pub limits: Arc<Limits>,
 }
 
 /// What all threads told at one instant, and what was found in the store.
@@ -96,6 +99,15 @@ impl Sources {
         ]
     }
 
+    /// How often each limit was reached.
+    pub fn hits(&self) -> Hits {
+        let mut hits = self.limits.hits();
+        for thread in &self.threads {
+            hits.absorb(&thread.report().stats.hits);
+        }
+        hits
+    }
+
     /// Everything at this instant. Reads the disk: not for a thread that serves others.
     pub fn gather(&self) -> Gathered {
         let reports: Vec<Report> = self.threads.iter().map(|thread| thread.report()).collect();
@@ -120,6 +132,9 @@ impl Sources {
         let counters = &self.counters;
         let (store, survey) = (&now.store, &now.survey);
         let sum = |of: fn(&Report) -> u64| now.sum(of);
+        let hits = self.hits();
+        let limits = Limit::ALL.iter();
+        let limits = limits.map(|limit| (limit.name(), hits.of(*limit)));
         vec![
             is(
                 "connections",
@@ -295,6 +310,38 @@ impl Sources {
                 "shard_behind_entries",
                 "Entries of the journal that the slowest shard has not handled",
                 now.behind(),
+            ),
+            Figure::by(
+                Kind::Counter,
+                "limit_hits",
+                "How often a limit was reached",
+                "limit",
+                limits.collect(),
+            ),
+            is(
+                "sessions_slow",
+                "Sessions that are behind for a second or longer",
+                sum(|r| r.stats.slow),
+            ),
+            is(
+                "retained_bytes",
+                "Topics and payloads of retained messages",
+                self.state.retained_bytes(),
+            ),
+            is(
+                "memory_resident_bytes",
+                "Memory of the process",
+                self.limits.pressure.resident_bytes(),
+            ),
+            counted(
+                "connections_shed",
+                "Slow clients that were cut off because memory was scarce",
+                self.limits.pressure.shed(),
+            ),
+            is(
+                "bans",
+                "Bans that count",
+                self.limits.bans.list(self.clock.now().unix_ms).len() as u64,
             ),
             is("uptime_seconds", "Since the start", now.uptime_s),
         ]

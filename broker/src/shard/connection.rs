@@ -82,6 +82,15 @@ impl Connections {
         self.slots.iter().flatten()
     }
 
+    /// Those that come from somewhere, in an order that is always the same.
+    pub fn from(&self, is_there: impl Fn(&Origin) -> bool) -> Vec<ConnId> {
+        let connections = self.slots.iter().flatten();
+        connections
+            .filter(|connection| is_there(&connection.origin))
+            .map(|connection| connection.id)
+            .collect()
+    }
+
     pub fn remove(&mut self, id: ConnId) -> Option<Rc<Connection>> {
         let place = self.slots.get_mut(id.slot())?;
         place.take_if(|connection| connection.id == id)

@@ -8,6 +8,7 @@ use std::any::Any;
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use tidings_core::codec::ReasonCode;
 use tidings_core::journal::ShardId;
 use tidings_core::shard::{ConnId, Event, Input, Output, Reproved, Secret, Shard, Way};
 use tokio::sync::Notify;
@@ -28,6 +30,7 @@ use super::reading::{Gate, READ_BUFFER, read_loop};
 use super::{Report, Shared};
 use crate::auth::{Credentials, DoorMode};
 use crate::handshake::Origin;
+use crate::limits::network_of;
 use crate::metrics::{Stopwatch, Via};
 use crate::transport::close_gently;
 
@@ -162,6 +165,18 @@ impl Local {
         self.want_flush();
     }
 
+    /// An address was banned.
+    pub fn end_address(&self, address: IpAddr) {
+        let network = network_of(address);
+        let is_there = |origin: &Origin| origin.address().map(network_of) == Some(network);
+        let ended = self.connections.borrow().from(is_there);
+        let now = self.shared.clock.now();
+        for conn in ended {
+            self.shard.borrow_mut().sign_out(now, conn);
+        }
+        self.want_flush();
+    }
+
     /// Bytes came in; what the shard does not use stays with the connection.
     pub fn receive(&self, connection: &Connection, bytes: &[u8]) {
         self.bytes_received
@@ -274,6 +289,9 @@ impl Local {
                 if let Some(connection) = self.connection(conn) {
                     debug!(peer = %connection.origin, ?reason, "closing");
                     connection.close_as(reason);
+                    if is_offence(reason) {
+                        self.shared.limits.offence(connection.origin.address());
+                    }
                     self.close(&connection);
                 }
             }
@@ -591,4 +609,17 @@ fn say(event: &Event) {
         }
         Event::ReadFailed { error } => error!(%error, "the journal cannot be read"),
     }
+}
+
+/// Whether a connection ended for what no client that follows the specification does.
+const fn is_offence(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::MalformedPacket
+            | ReasonCode::ProtocolError
+            | ReasonCode::ReceiveMaximumExceeded
+            | ReasonCode::TopicAliasInvalid
+            | ReasonCode::PacketTooLarge
+            | ReasonCode::QuotaExceeded
+    )
 }

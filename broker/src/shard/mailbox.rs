@@ -5,6 +5,7 @@
 //! reading their sockets while a mailbox is long (see [`Mailboxes::is_crowded`]). Only reading
 //! waits, never the emptying of a mailbox, so there is no cycle of waiters.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Search(Box<Search>),
     /// A login was given back: connections that showed it end.
     EndLogin(Arc<str>),
+    /// An address was banned: connections from it end.
+    EndAddress(IpAddr),
     /// End now, whatever is unfinished: the deadline of a stop has passed.
     Abandon,
 }
@@ -135,6 +138,13 @@ impl Mailboxes {
     pub fn end_login(&self, login: &Arc<str>) {
         for shard in 0..self.len() {
             self.send(shard, Command::EndLogin(login.clone()));
+        }
+    }
+
+    /// Ends the connections from an address, in every shard; of IPv6 from its /64.
+    pub fn end_address(&self, address: IpAddr) {
+        for shard in 0..self.len() {
+            self.send(shard, Command::EndAddress(address));
         }
     }
 

@@ -31,6 +31,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::auth::Authenticate;
 use crate::clock::Clock;
+use crate::limits::Limits;
 use crate::metrics::{Latencies, Via};
 use crate::people::People;
 use crate::rulebook::Rulebook;
@@ -64,6 +65,7 @@ pub(crate) struct Shared {
     pub clock: Clock,
     /// Whether peers are asked for a sign of life below MQTT.
     pub pings: Option<Pings>,
+    pub limits: Arc<Limits>,
     /// Who judges newer proof of who a client is; there before there are clients.
     pub auth: Arc<OnceLock<Arc<dyn Authenticate>>>,
 }
@@ -190,7 +192,8 @@ fn run(
         shared.rules.current(),
         shared.members.clone(),
     )
-    .with_names(shared.names.clone());
+    .with_names(shared.names.clone())
+    .with_meters(shared.limits.meters.clone());
     let pings = shared.pings;
     let local = Rc::new(Local::new(options.id, shard, shared, report));
     local.publish_report();
@@ -242,6 +245,7 @@ async fn inbox_loop(local: Rc<Local>, mut inbox: mailbox::Inbox) {
                 Command::Visit(visit) => local.visit(visit),
                 Command::Search(search) => local.search(*search),
                 Command::EndLogin(login) => local.end_login(&login),
+                Command::EndAddress(address) => local.end_address(address),
                 Command::Abandon => return,
             }
         }

@@ -180,7 +180,7 @@ fn a_gateways_session_ends_with_what_was_proved() {
 
 #[test]
 fn a_gateways_session_takes_a_place_and_gives_it_back() {
-    let broker = TestBroker::start(|options| options.max_connections = 1);
+    let broker = TestBroker::start(|options| options.limits.max_connections = 1);
     block_on(async {
         let first = open(&broker, admitted("alice"), "a").await.unwrap();
         assert_eq!(

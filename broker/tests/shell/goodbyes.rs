@@ -107,7 +107,7 @@ fn code_1009_says_that_it_was_too_much() {
 
 #[test]
 fn code_1013_says_that_there_is_no_place_now() {
-    let broker = TestBroker::start(|options| options.max_connections = 1);
+    let broker = TestBroker::start(|options| options.limits.max_connections = 1);
     let _only = joined(&broker, Version::V5, "a");
     let mut next = Framed::open(&broker, "");
     next.send(0x82, &connect_bytes(connect(Version::V5, "b")));

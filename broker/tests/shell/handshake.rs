@@ -204,7 +204,7 @@ fn mqtt_4_12_0_1_an_unknown_authentication_method_is_refused() {
 
 #[test]
 fn connections_above_the_limit_are_refused_until_one_ends() {
-    let broker = TestBroker::start(|options| options.max_connections = 1);
+    let broker = TestBroker::start(|options| options.limits.max_connections = 1);
     let mut first = broker.peer(Kind::Tcp);
     first.connect(connect(Version::V5, "first"));
     assert_eq!(first.connack(), ReasonCode::Success);

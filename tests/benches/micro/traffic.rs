@@ -83,6 +83,7 @@ impl Traffic {
             max_subscriptions: 1000,
             append_queue_bytes: APPEND_QUEUE_BYTES,
             progress_interval_ms: 1000,
+            bounds: tidings_core::limits::Bounds::default(),
         };
         let journal = MemoryWriter::new(Epoch(1));
         let state = Arc::new(MemoryState::new());

@@ -69,6 +69,7 @@ impl Default for Setup {
                 max_subscriptions: 1000,
                 append_queue_bytes: 1024 * 1024,
                 progress_interval_ms: 1000,
+                bounds: tidings_core::limits::Bounds::default(),
             },
             rules: rules(),
             doors: false,

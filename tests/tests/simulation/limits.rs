@@ -1,6 +1,8 @@
 //! Receive Maximum, Maximum Packet Size, slow readers, and what happens when a limit is met.
 
 use tidings_core::codec::ReasonCode;
+use tidings_core::limits::{FlowRate, Rate, Room};
+use tidings_core::shard::Input;
 use tidings_tests::simulation::{Filter, House, Login, Post, Said, Setup};
 
 #[test]
@@ -297,4 +299,56 @@ fn a_session_has_no_more_subscriptions_than_allowed() {
     assert_eq!(reasons[2], ReasonCode::QuotaExceeded);
     let reasons = house.subscribe(alice, &[Filter::qos1("a")]);
     assert_eq!(reasons, [ReasonCode::GrantedQoS1], "it is there already");
+}
+
+#[test]
+fn a_publisher_over_its_rate_is_read_again_as_time_gives_it_back_and_loses_nothing() {
+    let rate = FlowRate {
+        messages: Rate::new(10, 1),
+        ..FlowRate::default()
+    };
+    let mut house = House::new(Setup::default().with(|o| o.bounds.publish = rate));
+    let alice = house.connect(Login::v5("alice"));
+    let bob = house.connect(Login::v3("bob"));
+    house.subscribe(alice, &[Filter::qos0("a")]);
+    for n in 0..30 {
+        house.publish(bob, Post::new("a", &n.to_string()));
+    }
+    let mut got = house.take_payloads(alice);
+    assert_eq!(
+        got.len(),
+        11,
+        "a second's worth, and the one that overdraws it"
+    );
+    house.advance(1000);
+    got.append(&mut house.take_payloads(alice));
+    assert!((20..=22).contains(&got.len()), "{}", got.len());
+    house.advance(2000);
+    got.append(&mut house.take_payloads(alice));
+    let all: Vec<String> = (0..30).map(|n| n.to_string()).collect();
+    assert_eq!(got, all);
+}
+
+#[test]
+fn while_the_disk_has_no_room_what_would_be_kept_is_refused_and_the_rest_goes_on() {
+    let mut house = House::new(Setup::default());
+    let alice = house.connect(Login::v5("alice").persistent());
+    let bob = house.connect(Login::v5("bob"));
+    house.subscribe(alice, &[Filter::qos1("kept/#"), Filter::qos0("free")]);
+    house.publish(bob, Post::qos1("kept/a", "before"));
+    house.input_to_all(|| Input::Storage(Room::Little));
+    house.take_said(bob);
+    house.publish(bob, Post::qos1("kept/a", "refused"));
+    house.publish(bob, Post::qos2("kept/a", "refused"));
+    house.publish(bob, Post::new("kept/a", "dropped"));
+    let said = house.take_said(bob);
+    let refused = said.iter().filter(|said| match said {
+        Said::PubAck(ack) | Said::PubRec(ack) => ack.reason == ReasonCode::QuotaExceeded,
+        _ => false,
+    });
+    assert_eq!(refused.count(), 2, "{said:?}");
+    house.publish(bob, Post::new("free", "live"));
+    house.input_to_all(|| Input::Storage(Room::Enough));
+    house.publish(bob, Post::qos1("kept/a", "after"));
+    assert_eq!(house.take_payloads(alice), ["before", "live", "after"]);
 }

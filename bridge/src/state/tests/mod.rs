@@ -78,6 +78,8 @@ fn assert_same(state: &SledState, log: &Log) {
     assert_eq!(differences(&settled, &expected), Vec::<String>::new());
     drop(settled);
     assert_eq!(state.retained_count(), expected.retained_count());
+    assert_eq!(state.retained_bytes(), expected.retained_bytes());
+    assert_eq!(state.session_count(), expected.session_count());
     assert_eq!(state.lowest_position(), expected.lowest_position());
     assert_eq!(
         state.due_sessions(u64::MAX, usize::MAX),
@@ -234,7 +236,7 @@ fn created(user: &str, password_hash: &str) -> Record {
 
 /// An implementation of the state, and when it goes to disk.
 enum Subject {
-    Memory(MemoryState),
+    Memory(Box<MemoryState>),
     Sled(Box<SledSubject>),
 }
 
@@ -255,7 +257,7 @@ enum Rhythm {
 
 impl Subject {
     fn all() -> Vec<(String, Self)> {
-        let mut all = vec![("memory".to_owned(), Self::Memory(MemoryState::new()))];
+        let mut all = vec![("memory".to_owned(), Self::Memory(Box::default()))];
         for rhythm in [
             Rhythm::Never,
             Rhythm::CheckpointEachBatch,
@@ -291,7 +293,7 @@ impl Subject {
 
     fn state(&self) -> &dyn State {
         match self {
-            Self::Memory(state) => state,
+            Self::Memory(state) => &**state,
             Self::Sled(sled) => sled.state.as_ref().expect("open between batches"),
         }
     }

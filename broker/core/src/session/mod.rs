@@ -24,6 +24,7 @@ use crate::codec::{
     encode_publish, publish_len,
 };
 use crate::journal::{Published, ReadEntry};
+use crate::limits::{Flow, Limit};
 use crate::message::{Cursor, Epoch, Offset, Publisher, QoS, UnixMillis};
 use crate::messages::Kind;
 use crate::rules::{Identity, Relay};
@@ -46,6 +47,10 @@ pub(crate) struct Route {
     /// Who the client is to receivers.
     pub publisher: Option<Publisher>,
     pub history: bool,
+    /// The room that it belongs to, where rooms are held to a rate.
+    pub room: Option<Arc<str>>,
+    /// The limit that the topic itself is over: then nobody may publish on it.
+    pub over: Option<Limit>,
     /// The client may publish on it...
     pub allowed: bool,
     /// ...at the pace of this room, if there is one...
@@ -72,6 +77,16 @@ pub(crate) enum Handling {
     Relay(Relay),
     /// They are numbers of this stream, and the largest is retained.
     Grows(Arc<str>),
+}
+
+/// A publisher that is held to a rate.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub flow: Flow,
+    /// Since when it waits for what its user sends on other connections.
+    pub waits_since_ms: Option<u64>,
+    /// Its user is so far over a rate that publishes are refused: milliseconds to wait.
+    pub refusing_ms: Option<u64>,
 }
 
 /// Topic Aliases of one connection (§3.3.2.3.4).
@@ -386,6 +401,10 @@ pub(crate) struct Session {
     pub route: Option<Box<Route>>,
     pub aliases: Option<Box<Aliases>>,
 
+    /// What it published, if publishers are held to a rate.
+    pub held: Option<Box<Held>>,
+    /// Since when it takes less than there is for it, on the clock of keep alive; 0: it does not.
+    pub slow_since_ms: u64,
     pub out: Outbox,
     /// The shell holds bytes back until told to go on.
     pub paused: bool,
@@ -430,6 +449,8 @@ impl Session {
             last_forward: 0,
             route: None,
             aliases: None,
+            held: None,
+            slow_since_ms: 0,
             out: Outbox::default(),
             paused: false,
             queued: false,

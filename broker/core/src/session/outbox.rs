@@ -40,6 +40,11 @@ impl Outbox {
         self.bytes.len() - self.written <= limit
     }
 
+    /// The socket did not take everything, and has not since.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
     /// Forgets the first `count` pending bytes.
     pub fn wrote(&mut self, count: usize) {
         self.used = true;

@@ -164,6 +164,11 @@ impl Shard {
             self.refuse(conn, ReasonCode::QoSNotSupported);
             return conn;
         }
+        if let Some((limit, reason)) = request.will.as_ref().and_then(|w| self.will_is_over(w)) {
+            self.hit(limit);
+            self.refuse(conn, reason);
+            return conn;
+        }
         let assigned = if request.assigned {
             client_id.len() + 3
         } else {
@@ -245,6 +250,16 @@ impl Shard {
             .filter(|r| clean_start || r.user != user || expired(r));
         let present = record.is_some() && ends.is_none();
         let opens = expiry_s > 0 || present;
+        if opens && let Some(limit) = self.too_many_sessions(conn, record.is_some()) {
+            self.hit(limit);
+            self.by_client.remove(&client_id);
+            self.openings.remove(&conn);
+            self.refuse(conn, ReasonCode::QuotaExceeded);
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
         let will = session.will.clone();
         session.persistent = opens;
         if let Some(record) = ends {

@@ -16,6 +16,7 @@ use super::read_on::{PAGE_BYTES, Step, Wanted};
 use super::{ConnId, Now, Shard};
 use crate::codec::{ReasonCode, SubAck, Version};
 use crate::journal::{Audience, ReadEntry};
+use crate::limits::Limit;
 use crate::message::{Cursor, Offset};
 use crate::session::content::Content;
 use crate::session::window::Origin;
@@ -34,11 +35,26 @@ pub(super) struct Refused {
     pub reason: ReasonCode,
     /// In words, if the code does not say enough.
     pub why: Option<&'static str>,
+    /// The limit that it is over.
+    pub limit: Option<Limit>,
+}
+
+impl Refused {
+    pub fn over(reason: ReasonCode, limit: Limit) -> Self {
+        Self {
+            limit: Some(limit),
+            ..Self::from(reason)
+        }
+    }
 }
 
 impl From<ReasonCode> for Refused {
     fn from(reason: ReasonCode) -> Self {
-        Self { reason, why: None }
+        Self {
+            reason,
+            why: None,
+            limit: None,
+        }
     }
 }
 
@@ -66,6 +82,7 @@ impl Shard {
     /// Whether a cursor can be gone on from.
     pub(super) fn judge_cursor(&self, cursor: Cursor) -> Result<Offset, Refused> {
         let refuse = |why| Refused {
+            limit: None,
             reason: ReasonCode::ImplementationSpecificError,
             why: Some(why),
         };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::{ConnId, Now, Output, Shard};
 use crate::codec::Packet;
 use crate::journal::{Audience, Published};
+use crate::limits::Limit;
 use crate::message::{Offset, QoS};
 use crate::session::content::Content;
 use crate::session::frames::Frames;
@@ -87,6 +88,7 @@ impl Shard {
         let offered = session.offer(now.unix_ms, self.options.output_bytes, offer, frames);
         if offered == Offered::Full && waits {
             session.reading = Reading::Lagging(offset);
+            self.stats.hits.add(full_by(session), 1);
         }
         announce(&mut self.outputs, &mut self.to_stage, target.conn, session);
         match offered {
@@ -236,6 +238,7 @@ impl Shard {
                 if session.reading == Reading::Live {
                     session.reading = Reading::Lagging(self.position);
                     self.stats.lagged += 1;
+                    self.stats.hits.add(full_by(session), 1);
                 }
                 names.push(session.client.id.clone());
             }
@@ -388,6 +391,14 @@ fn announce(
 
 /// How much more than the publishers' limit may be on its way to the journal because of spills.
 const SPILL_FACTOR: usize = 4;
+
+/// What makes a session take no more.
+fn full_by(session: &Session) -> Limit {
+    match session.window.has_room() {
+        true => Limit::Output,
+        false => Limit::InflightOut,
+    }
+}
 
 fn is_echo(session: &Session, target: &Target, content: Content<'_>) -> bool {
     target.no_local && *content.client_id() == *session.client.id

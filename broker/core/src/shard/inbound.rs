@@ -11,6 +11,7 @@ use crate::codec::{
     decode_short_ack, is_publish,
 };
 use crate::journal::Record;
+use crate::limits::Limit;
 use crate::session::window::{Exchange, Origin};
 use crate::session::{Inbound, Session, Stage};
 use crate::state::{Phase, SessionChange};
@@ -24,6 +25,22 @@ impl Shard {
     pub fn receive(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> Received {
         let mut consumed = 0;
         let mut paused = false;
+        // Publishes that may come now; what nobody is held to is not counted.
+        let mut allowance = u64::MAX;
+        let is_held = self.holds_publishers();
+        if is_held {
+            match self.allowance(now, conn) {
+                Ok(left) => allowance = left,
+                Err(wait_ms) => {
+                    self.hold(now, conn, wait_ms);
+                    return Received {
+                        consumed: 0,
+                        paused: true,
+                    };
+                }
+            }
+        }
+        let allowed = allowance;
         // The topic of the last PUBLISH, which tends to come again.
         let mut known_topic = self.last_topic(conn);
         while let Some(session) = self.sessions.get_mut(conn) {
@@ -66,6 +83,10 @@ impl Shard {
                         if is_new {
                             known_topic = self.last_topic(conn);
                         }
+                        allowance -= 1;
+                        if allowance == 0 {
+                            break;
+                        }
                     }
                     Err(error) => {
                         self.protocol_error(now, conn, error.reason(), &error.to_string());
@@ -95,6 +116,18 @@ impl Shard {
         }
         if self.sessions.get(conn).is_none() {
             consumed = bytes.len();
+        }
+        if is_held {
+            let charged = self.charge(now, conn, allowed - allowance, consumed as u64);
+            // What was left unread has to be offered again, whatever others gave back meanwhile.
+            if let Some(wait_ms) = charged.or((allowance == 0).then_some(1)) {
+                self.hold(now, conn, wait_ms);
+                self.read_on(now);
+                return Received {
+                    consumed,
+                    paused: true,
+                };
+            }
         }
         if paused && let Some(session) = self.sessions.get_mut(conn) {
             session.paused = true;
@@ -133,6 +166,11 @@ impl Shard {
         text: &str,
     ) {
         self.stats.protocol_errors += 1;
+        match reason {
+            ReasonCode::PacketTooLarge => self.hit(Limit::PacketBytes),
+            ReasonCode::ReceiveMaximumExceeded => self.hit(Limit::InflightIn),
+            _ => {}
+        }
         self.disconnect(now, conn, reason, text);
     }
 
@@ -158,6 +196,12 @@ impl Shard {
     }
 
     fn handle_packet(&mut self, now: Now, conn: ConnId, packet: Packet<'_>) -> Taken {
+        if let Some(limit) = self.too_many_properties(&packet) {
+            self.hit(limit);
+            let text = "too many User Properties";
+            self.disconnect(now, conn, ReasonCode::QuotaExceeded, text);
+            return Taken::Done;
+        }
         match packet {
             Packet::Publish(publish) => return self.handle_publish(now, conn, &publish),
             Packet::PubAck(ack) => {

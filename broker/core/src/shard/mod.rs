@@ -22,6 +22,7 @@ mod cursor;
 mod deliver;
 mod group;
 mod growing;
+mod holding;
 mod inbound;
 mod inspect;
 mod names;
@@ -32,18 +33,20 @@ mod reauthenticate;
 mod relay;
 mod revoke;
 mod sessions;
+mod slow;
 mod subscribe;
 mod targets;
 mod timing;
 mod upkeep;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::codec::{ConnAck, Disconnect, Packet, ReasonCode, Version};
 use crate::journal::{Append, Batch, Journal, Published, Record, ShardId};
+use crate::limits::{Bounds, Hits, Limit, Meters, Room};
 use crate::message::{Epoch, Offset, QoS, UnixMillis};
 use crate::messages::Names;
 use crate::rooms::AccessChange;
@@ -59,6 +62,7 @@ pub use peers::ShardMessage;
 pub use reauthenticate::Reproved;
 pub use revoke::Revocation;
 pub use sessions::ConnId;
+pub use slow::Slow;
 pub use timing::Way;
 
 use access::Notices;
@@ -109,6 +113,8 @@ pub struct Options {
     pub append_queue_bytes: usize,
     /// How long a position may stay unsaved, milliseconds.
     pub progress_interval_ms: u64,
+    /// What clients are held to beside that.
+    pub bounds: Bounds,
 }
 
 /// The shard that owns a client: the same one for each of its connections, so that a takeover
@@ -163,6 +169,8 @@ pub enum Input {
         /// What the client proved; `None` if it does not count.
         reproved: Option<Reproved>,
     },
+    /// The disk has more, or less, room than before.
+    Storage(Room),
     /// Time passed; about every 250 ms.
     Tick,
     /// The broker stops: say so to every client, save positions, close.
@@ -307,6 +315,10 @@ pub struct Stats {
     pub lagged: u64,
     /// Sessions that lag now.
     pub lagging: u64,
+    /// Sessions that are slow now: see [`Shard::slow`].
+    pub slow: u64,
+    /// How often limits were reached.
+    pub hits: Hits,
 }
 
 /// What [`Shard::receive`] did with the bytes.
@@ -327,6 +339,8 @@ pub struct Shard {
     rules: Arc<Rules>,
     members: Arc<dyn Membership>,
     names: Option<Arc<dyn Names>>,
+    meters: Option<Arc<dyn Meters>>,
+    storage: Room,
 
     position: Offset,
     sessions: Sessions,
@@ -368,6 +382,8 @@ pub struct Shard {
     /// Sessions with QoS 2 exchanges that the journal has to know.
     to_stage: Vec<ConnId>,
     paused: Vec<ConnId>,
+    /// Connections that are held to a rate, and until when.
+    held: BTreeSet<(u64, ConnId)>,
     outputs: VecDeque<Output>,
     last_sweep_ms: u64,
     last_save_ms: u64,
@@ -396,6 +412,8 @@ impl Shard {
             rules,
             members,
             names: None,
+            meters: None,
+            storage: Room::Enough,
             position,
             sessions: Sessions::default(),
             by_client: HashMap::new(),
@@ -423,6 +441,7 @@ impl Shard {
             readers: VecDeque::new(),
             to_stage: Vec::new(),
             paused: Vec::new(),
+            held: BTreeSet::new(),
             outputs: VecDeque::new(),
             last_sweep_ms: now.monotonic_ms,
             last_save_ms: now.monotonic_ms,
@@ -440,6 +459,13 @@ impl Shard {
         self
     }
 
+    /// The same, holding users and rooms to what these count for all shards.
+    #[must_use]
+    pub fn with_meters(mut self, meters: Arc<dyn Meters>) -> Self {
+        self.meters = Some(meters);
+        self
+    }
+
     /// Says what happened. Cheap and never waits; ask [`Shard::poll_output`] afterwards.
     pub fn handle_input(&mut self, now: Now, input: Input) {
         match input {
@@ -454,6 +480,7 @@ impl Shard {
             Input::Reauthenticated { conn, reproved } => {
                 self.handle_reauthenticated(now, conn, reproved);
             }
+            Input::Storage(room) => self.storage = room,
             Input::Tick => self.handle_tick(now),
             Input::Shutdown => self.handle_shutdown(now),
         }
@@ -504,6 +531,7 @@ impl Shard {
             connections: self.clients().count() as u64,
             subscriptions: self.subscription_count(),
             lagging: self.lagging_count(),
+            slow: self.slow_count(),
             ..self.stats.clone()
         }
     }
@@ -521,6 +549,10 @@ impl Shard {
     /// The offset up to which committed entries were handled.
     pub fn position(&self) -> Offset {
         self.position
+    }
+
+    fn hit(&mut self, limit: Limit) {
+        self.stats.hits.add(limit, 1);
     }
 
     /// Hands a record to the journal; `pending` says what goes on when it comes back.

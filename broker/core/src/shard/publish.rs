@@ -14,6 +14,7 @@ use super::timing::Way;
 use super::{ConnId, Now, Shard};
 use crate::codec::{Packet, Publish, ReasonCode, Version};
 use crate::journal::Audience;
+use crate::limits::{Limit, Room};
 use crate::message::{Publisher, QoS};
 use crate::messages::Kind;
 use crate::rules::Identity;
@@ -48,6 +49,13 @@ pub(super) enum Refusal {
     Name,
     /// The journal cannot be read.
     Unreadable,
+    /// It is more than a limit allows.
+    Over(Limit),
+    /// It comes too soon after others.
+    TooOften {
+        limit: Limit,
+        wait_ms: u64,
+    },
 }
 
 impl Shard {
@@ -121,7 +129,9 @@ impl Shard {
         let Some(Session { client, .. }) = self.sessions.get(conn) else {
             return Taken::Done;
         };
-        let refusal = self.refusal(now, &route, &client.identity, publish.payload);
+        let refusal = self
+            .refusal(now, &route, &client.identity, publish.payload)
+            .or_else(|| self.exceeds(now, conn, &route, publish));
         let taken = if refusal.is_none() {
             let passing = Passing {
                 route: &route,
@@ -184,7 +194,7 @@ impl Shard {
     /// topic takes.
     fn refusal(&self, now: Now, route: &Route, who: &Identity, payload: &[u8]) -> Option<Refusal> {
         if !route.allowed {
-            return Some(Refusal::NotAllowed);
+            return Some(route.over.map_or(Refusal::NotAllowed, Refusal::Over));
         }
         if let Some(Handling::Grows(stream)) = route.handling.as_deref() {
             return self.judge_number(stream, who, payload);
@@ -213,11 +223,22 @@ impl Shard {
         topic: &str,
         refusal: Refusal,
     ) {
-        self.stats.refused_publishes += 1;
+        match refusal {
+            Refusal::Over(limit) | Refusal::TooOften { limit, .. } => self.hit(limit),
+            _ => self.stats.refused_publishes += 1,
+        }
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
         let (reason, text) = match refusal {
+            Refusal::Over(limit) => over_limit(limit),
+            Refusal::TooOften { wait_ms, .. } => (
+                ReasonCode::QuotaExceeded,
+                format!(
+                    "too much at once: try again in {} s",
+                    wait_ms.div_ceil(1000)
+                ),
+            ),
             Refusal::NotAllowed => (
                 ReasonCode::NotAuthorized,
                 format!("you may not publish on {topic}"),
@@ -304,6 +325,11 @@ impl Shard {
         }
         if self.poisoned.is_some() {
             self.refuse_stored(now, conn, qos);
+            return Taken::Done;
+        }
+        if self.storage != Room::Enough && !self.has_room_for(conn) {
+            let refusal = Refusal::Over(Limit::Disk);
+            self.refuse_publish(now, conn, qos, packet_id, &route.topic, refusal);
             return Taken::Done;
         }
         // The publisher waits for the journal; and receivers in other shards may yet put an earlier
@@ -422,7 +448,12 @@ impl Shard {
             } else {
                 Arc::from(&*decision.stream)
             };
+            let over = self.too_long(topic);
             let access = self.rules.may_publish(topic, who, &*self.members);
+            let room = match self.options.bounds.metered.rooms {
+                true => room_of(&decision),
+                false => None,
+            };
             let paced_by = decision
                 .paced_by()
                 .filter(|room| self.members.pace_s(&who.user, room) > 0)
@@ -441,11 +472,13 @@ impl Shard {
                 kind,
                 moderates,
                 paced_by,
+                room,
                 topic: topic.clone(),
                 stream,
                 publisher: None,
                 history: decision.keep.is_some(),
-                allowed: access.is_allowed(),
+                allowed: over.is_none() && access.is_allowed(),
+                over,
                 access_as_of: self.access_changes,
                 wanted: false,
                 wanted_as_of: u64::MAX,
@@ -466,6 +499,11 @@ impl Shard {
         let route = self.find_route(None, &message.topic, &identity);
         if (self.refusal(now, &route, &identity, &message.payload)).is_some() {
             self.stats.refused_publishes += 1;
+            return;
+        }
+        let sets_retained = message.retain && !message.payload.is_empty();
+        if let Some(limit) = self.too_many_retained(&message.topic, sets_retained) {
+            self.hit(limit);
             return;
         }
         message.time = now.unix_ms;
@@ -495,4 +533,27 @@ impl Shard {
             self.append_message(published, Pending::Quiet { bytes });
         }
     }
+}
+
+/// What a publisher is told that is over a limit.
+fn over_limit(limit: Limit) -> (ReasonCode, String) {
+    let (reason, text) = match limit {
+        Limit::TopicBytes => (ReasonCode::TopicNameInvalid, "the topic is too long"),
+        Limit::TopicLevels => (
+            ReasonCode::TopicNameInvalid,
+            "the topic has too many levels",
+        ),
+        Limit::UserProperties | Limit::UserPropertyBytes => {
+            (ReasonCode::QuotaExceeded, "too many User Properties")
+        }
+        Limit::Retained | Limit::RetainedBytes => {
+            (ReasonCode::QuotaExceeded, "too many retained messages")
+        }
+        Limit::Disk => (
+            ReasonCode::QuotaExceeded,
+            "the disk is full: nothing more is kept for now",
+        ),
+        _ => (ReasonCode::QuotaExceeded, "a limit is reached"),
+    };
+    (reason, text.to_owned())
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::{ConnId, Event, Now, Shard};
 use crate::codec::{Packet, ReasonCode};
 use crate::journal::{Audience, Page, Published, ReadEntry, ReadError};
+use crate::limits::Limit;
 use crate::message::{Message, Offset, QoS};
 use crate::session::content::Content;
 use crate::session::window::Origin;
@@ -275,6 +276,7 @@ impl Shard {
                 Step::More
             }
             Err(ReadError::Trimmed { first }) => {
+                self.stats.hits.add(Limit::Backlog, 1);
                 session.reading = Reading::Lagging(first.max(cursor.next()));
                 session.trimmed = Some(Box::new((cursor, first)));
                 let client_id = session.client.id.clone();

@@ -18,7 +18,9 @@ use crate::codec::{
     Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe,
 };
 use crate::journal::Record;
+use crate::limits::{Limit, Room};
 use crate::message::{Offset, QoS, Seq};
+use crate::rules::IdentityKind;
 use crate::session::{
     Beginning, CatchUp, NewSubscription, Reading, Stage, Subscribing, Subscription,
 };
@@ -34,13 +36,25 @@ impl Shard {
             why: None,
             new: Vec::new(),
         };
+        let maximum = self.options.bounds.filters_per_subscribe;
+        if maximum > 0 && subscribe.filters.len() > maximum {
+            self.hit(Limit::FiltersPerSubscribe);
+            work.reasons = vec![ReasonCode::QuotaExceeded; subscribe.filters.len()];
+            work.why = Some("too many filters in one SUBSCRIBE");
+        }
         for filter in &subscribe.filters {
-            match self.judge_filter(conn, filter, subscribe.subscription_id, work.new.len()) {
+            if !work.reasons.is_empty() && work.reasons.len() >= subscribe.filters.len() {
+                break;
+            }
+            match self.judge_filter(conn, filter, subscribe.subscription_id, &work) {
                 Ok(new) => {
                     work.reasons.push(granted(new.subscription.qos));
                     work.new.push(new);
                 }
                 Err(refused) => {
+                    if let Some(limit) = refused.limit {
+                        self.hit(limit);
+                    }
                     work.reasons.push(refused.reason);
                     work.why = work.why.or(refused.why);
                 }
@@ -83,11 +97,14 @@ impl Shard {
         conn: ConnId,
         filter: &SubscribeFilter,
         subscription_id: Option<u32>,
-        more: usize,
+        work: &Subscribing,
     ) -> Result<NewSubscription, Refused> {
         let session = self.session(conn).ok_or(ReasonCode::UnspecifiedError)?;
         let kind = parse_filter(&filter.filter).map_err(|_| ReasonCode::TopicFilterInvalid)?;
         let plain = kind.filter();
+        if let Some(limit) = self.too_long(plain) {
+            return Err(Refused::over(ReasonCode::TopicFilterInvalid, limit));
+        }
         let (kept_as, shared, beginning) = match kind {
             FilterKind::Plain(plain) => (plain, false, Beginning::Here),
             FilterKind::Shared { .. } => (filter.filter.as_str(), true, Beginning::Here),
@@ -97,10 +114,29 @@ impl Shard {
                 (plain, false, Beginning::Cursor(offset))
             }
         };
-        if session.subscriptions.len() + more >= self.options.max_subscriptions as usize
+        let quota = ReasonCode::QuotaExceeded;
+        let coming = || {
+            session
+                .subscribing
+                .iter()
+                .chain([work])
+                .flat_map(|w| &w.new)
+        };
+        if session.subscriptions.len() + coming().count() >= self.options.max_subscriptions as usize
             && session.find_subscription(kept_as).is_none()
         {
-            return Err(ReasonCode::QuotaExceeded.into());
+            return Err(Refused::over(quota, Limit::Subscriptions));
+        }
+        if let Some(meters) = self.meters.as_ref().filter(|_| shared)
+            && session.client.identity.kind != IdentityKind::Broker
+        {
+            let more = coming().filter(|new| new.subscription.shared).count();
+            meters
+                .may_share(&session.client.identity.user, kept_as, more)
+                .map_err(|limit| Refused::over(quota, limit))?;
+        }
+        if session.persistent && self.storage == Room::None {
+            return Err(Refused::over(quota, Limit::Disk));
         }
         let identity = &session.client.identity;
         if !self
@@ -220,7 +256,16 @@ impl Shard {
             persistent: session.persistent,
             identity: session.client.identity.clone(),
         });
+        let user = session.client.identity.user.clone();
+        let is_shared = subscription.shared;
         let (key, replaced) = session.subscribe(subscription);
+        if let Some(meters) = self
+            .meters
+            .as_ref()
+            .filter(|_| is_shared && replaced.is_none())
+        {
+            meters.shares(&user, &filter, true);
+        }
         self.memo.forget();
         if let Some(member) = member {
             let home = home_of(&filter, self.options.shards);
@@ -254,6 +299,11 @@ impl Shard {
         self.memo.forget();
         let filter = &subscription.filter;
         if subscription.shared {
+            if let Some(meters) = &self.meters
+                && let Some(session) = self.sessions.get(conn)
+            {
+                meters.shares(&session.client.identity.user, filter, false);
+            }
             let home = home_of(filter, self.options.shards);
             // At QoS 2 what began here ends here [MQTT-4.8.2-4].
             let own = self

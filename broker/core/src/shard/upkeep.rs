@@ -58,11 +58,13 @@ impl Shard {
     pub(super) fn handle_tick(&mut self, now: Now) {
         self.cut_off_slow_leavers(now);
         self.end_relayed(now);
+        self.resume_held(now);
         if now.monotonic_ms.saturating_sub(self.last_sweep_ms) >= SWEEP_MS {
             self.last_sweep_ms = now.monotonic_ms;
             self.check_keep_alive(now);
             self.end_outdated(now);
             self.sessions.iter_mut().for_each(|s| s.out.rest());
+            self.note_slow(now);
             self.end_due_sessions(now);
         }
         let saved_ago = now.monotonic_ms.saturating_sub(self.last_save_ms);
