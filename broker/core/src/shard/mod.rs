@@ -328,6 +328,7 @@ pub struct Shard {
     members: Arc<dyn Membership>,
     names: Option<Arc<dyn Names>>,
 
+    started: Now,
     position: Offset,
     sessions: Sessions,
     by_client: HashMap<Arc<str>, ConnId>,
@@ -396,6 +397,7 @@ impl Shard {
             rules,
             members,
             names: None,
+            started: now,
             position,
             sessions: Sessions::default(),
             by_client: HashMap::new(),

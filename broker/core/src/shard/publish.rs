@@ -21,6 +21,11 @@ use crate::session::content::{Content, Passing};
 use crate::session::{Handling, Inbound, Route, Session};
 use crate::state::WillRecord;
 
+/// A session may have so many times the Receive Maximum of QoS 2 messages that were not released: MQTT 3
+/// cannot tell its clients the maximum, and in MQTT 5 those of earlier connections do not count for it.
+/// Libraries that send without looking have some thousands open; nobody needs all 65,535.
+const UNTOLD_PATIENCE: usize = 16;
+
 /// What became of a PUBLISH packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
@@ -174,7 +179,11 @@ impl Shard {
                 None => {}
             }
         }
-        if session.client.version == Version::V5 && session.open_publishes() >= maximum {
+        let told = session.client.version == Version::V5;
+        let held = session.inbound.len();
+        if told && session.open_publishes() >= maximum
+            || qos == QoS::ExactlyOnce && held >= maximum.saturating_mul(UNTOLD_PATIENCE)
+        {
             return Err(Some(ReasonCode::ReceiveMaximumExceeded));
         }
         Ok(())
