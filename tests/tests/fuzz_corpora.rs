@@ -24,7 +24,9 @@ fn fuzz() -> PathBuf {
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = fuzz().join("corpus").join(target);
     let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     files.sort_unstable();
     files
         .into_iter()
@@ -45,7 +47,10 @@ fn run(target: Target, name: &str, bytes: &[u8]) {
 }
 
 fn check(name: &str) {
-    let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target");
+    let (_, target) = TARGETS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .expect("a target");
     let files = corpus(name);
     assert!(!files.is_empty(), "{name} has no corpus");
     for (path, bytes) in &files {
@@ -116,17 +121,27 @@ fn no_frame_breaks_a_promise_of_websocket() {
 
 #[test]
 fn each_target_has_a_program_a_corpus_and_a_test_and_the_corpora_are_small() {
-    let here = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz_corpora.rs"));
+    let here =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz_corpora.rs"));
     let here = here.expect("this file");
     let manifest = fs::read_to_string(fuzz().join("Cargo.toml")).expect("the manifest");
     let mut bytes = 0;
     for (name, _) in TARGETS {
         let program = fs::read_to_string(fuzz().join(format!("fuzz_targets/{name}.rs")));
         let program = program.expect("a target is a program");
-        assert!(program.contains(&format!("|data: &[u8]| {name}(data)")), "{name}");
+        assert!(
+            program.contains(&format!("|data: &[u8]| {name}(data)")),
+            "{name}"
+        );
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
-        assert!(here.contains(&format!("check(\"{name}\")")), "{name} is not replayed");
-        bytes += corpus(name).iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
+        assert!(
+            here.contains(&format!("check(\"{name}\")")),
+            "{name} is not replayed"
+        );
+        bytes += corpus(name)
+            .iter()
+            .map(|(_, bytes)| bytes.len() as u64)
+            .sum::<u64>();
     }
     let programs = fs::read_dir(fuzz().join("fuzz_targets")).expect("the programs");
     assert_eq!(programs.count(), TARGETS.len());
@@ -136,5 +151,8 @@ fn each_target_has_a_program_a_corpus_and_a_test_and_the_corpora_are_small() {
 #[test]
 fn memory_is_counted_here() {
     let (taken, peak) = peak_of(|| vec![0_u8; 10_000].len());
-    assert!(taken == 10_000 && (10_000..20_000).contains(&peak), "{peak}");
+    assert!(
+        taken == 10_000 && (10_000..20_000).contains(&peak),
+        "{peak}"
+    );
 }

@@ -11,9 +11,7 @@ use tidings_bridge::journal::segments::record::{
     encode_record, encode_session,
 };
 use tidings_bridge::journal::segments::sim_fs::SimFs;
-use tidings_bridge::journal::segments::{
-    Options, Recovery, SegmentJournal, Writer, dump, fsck,
-};
+use tidings_bridge::journal::segments::{Options, Recovery, SegmentJournal, Writer, dump, fsck};
 use tidings_core::journal::{Append, Audience, Entry, Journal, Published, Record};
 use tidings_core::message::{Epoch, Message, Offset, Publisher, QoS, Seq};
 use tidings_core::state::SessionChange;
@@ -72,7 +70,10 @@ struct Written {
 
 type Heads = Arc<Mutex<HashMap<Arc<str>, Seq>>>;
 
-fn open(written: &Written, entries: &[Entry]) -> Result<(Writer, Arc<SegmentJournal>, Recovery), String> {
+fn open(
+    written: &Written,
+    entries: &[Entry],
+) -> Result<(Writer, Arc<SegmentJournal>, Recovery), String> {
     let heads = Heads::default();
     note(&heads, entries);
     open_with(&written.fs, written.segment_bytes, &heads)
@@ -132,6 +133,7 @@ fn append(choices: &mut Choices<'_>) -> Append {
                 history: kind == 1,
                 audience: Audience::Everyone,
                 inbound_packet_id: None,
+                read_us: 0,
             }))
         }
     };
@@ -155,10 +157,18 @@ fn fill(choices: &mut Choices<'_>) -> Written {
     for number in 0..batches {
         let appends = (0..=choices.below(3)).map(|_| append(choices)).collect();
         let is_last = number + 1 == batches;
-        let before = if is_last { contents(&fs) } else { HashMap::new() };
+        let before = if is_last {
+            contents(&fs)
+        } else {
+            HashMap::new()
+        };
         written.before_last = written.entries.len();
         let batch = writer.commit(appends).expect("the simulated disk is sound");
-        let entries: Vec<Entry> = batch.entries.iter().map(|(_, entry)| entry.clone()).collect();
+        let entries: Vec<Entry> = batch
+            .entries
+            .iter()
+            .map(|(_, entry)| entry.clone())
+            .collect();
         note(&heads, &entries);
         written.entries.extend(entries);
         written.last = is_last.then(|| last_batch(&fs, &before)).flatten();
@@ -309,14 +319,20 @@ fn found_again(
     if end == 0 && written.entries.len() == written.before_last {
         return;
     }
-    assert!(end <= written.entries.len(), "{end} entries, more than were written");
+    assert!(
+        end <= written.entries.len(),
+        "{end} entries, more than were written"
+    );
     let found = everything(&journal, &written.entries);
     assert!(
         found >= damage.intact.min(end) && end >= damage.intact,
         "{found} entries of {end} came back, {} were before the damage",
         damage.intact
     );
-    assert!(!damage.torn || found == end, "after a torn end all that is there can be read");
+    assert!(
+        !damage.torn || found == end,
+        "after a torn end all that is there can be read"
+    );
     reads_nothing_else(&journal, &written.entries);
     // It goes on from there, and what is written now is there the next time.
     let mut entries = written.entries[..end].to_vec();
@@ -346,7 +362,11 @@ fn everything(journal: &SegmentJournal, entries: &[Entry]) -> usize {
     let _ = journal.replay(next, &mut |batch| {
         for (_, entry) in &batch.entries {
             assert_eq!(entry.offset, next, "offsets are dense");
-            assert_eq!(Some(entry), entries.get(next.0 as usize), "it is what was written");
+            assert_eq!(
+                Some(entry),
+                entries.get(next.0 as usize),
+                "it is what was written"
+            );
             next = next.next();
         }
         Ok(())
@@ -358,7 +378,11 @@ fn everything(journal: &SegmentJournal, entries: &[Entry]) -> usize {
 fn reads_nothing_else(journal: &SegmentJournal, entries: &[Entry]) {
     let is_there = |offset: Offset, published: &Arc<Published>| {
         let entry = entries.get(offset.0 as usize).map(|entry| &entry.record);
-        assert_eq!(entry, Some(&Record::Published(published.clone())), "at {offset}");
+        assert_eq!(
+            entry,
+            Some(&Record::Published(published.clone())),
+            "at {offset}"
+        );
     };
     for filter in ["#", "a/b", "+"] {
         let filters: [Arc<str>; 1] = [filter.into()];
@@ -366,7 +390,10 @@ fn reads_nothing_else(journal: &SegmentJournal, entries: &[Entry]) {
             let Ok(page) = journal.read(&filters, Offset(from), journal.end(), 1 << 20) else {
                 continue;
             };
-            assert!(page.entries.is_sorted_by(|one, other| one.offset < other.offset));
+            assert!(
+                page.entries
+                    .is_sorted_by(|one, other| one.offset < other.offset)
+            );
             for entry in &page.entries {
                 is_there(entry.offset, &entry.published);
             }

@@ -171,8 +171,16 @@ fn check_decision(
                         Reading::of(expression(rule)).holds(captures, who, members)
                     })
             };
-            assert_eq!(publish.is_allowed(), plainly(|rule| &rule.publish), "{topic:?} {who:?}");
-            assert_eq!(receive.is_allowed(), plainly(|rule| &rule.subscribe), "{topic:?} {who:?}");
+            assert_eq!(
+                publish.is_allowed(),
+                plainly(|rule| &rule.publish),
+                "{topic:?} {who:?}"
+            );
+            assert_eq!(
+                receive.is_allowed(),
+                plainly(|rule| &rule.subscribe),
+                "{topic:?} {who:?}"
+            );
         }
     }
 }
@@ -253,7 +261,10 @@ fn plainly_captured<'a>(pattern: &'a str, topic: &'a str) -> Option<HashMap<&'a 
             return Some(captures);
         }
         let found = levels.next()?;
-        match wanted.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+        match wanted
+            .strip_prefix('{')
+            .and_then(|name| name.strip_suffix('}'))
+        {
             Some("_") => {}
             Some(_) if found.is_empty() => return None,
             Some(name) => {

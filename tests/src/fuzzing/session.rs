@@ -10,8 +10,8 @@ use tidings_core::codec::{
     Subscribe, SubscribeFilter, Unsubscribe, Version, encode,
 };
 use tidings_core::message::{QoS, Seq};
-use tidings_core::rules::{RuleSource, Relay};
 use tidings_core::rooms::AccessChange;
+use tidings_core::rules::{Relay, RuleSource};
 use tidings_core::shard::{Input, Revocation};
 
 use super::choices::Choices;
@@ -21,14 +21,42 @@ use crate::simulation::{ClientId, Filter, House, Login, Post, Setup};
 const NAMES: &[&str] = &["c0", "c1", "c2", "c0", "c1", "né/+#"];
 
 const TOPICS: &[&str] = &[
-    "a", "a/b", "kept/0", "kept/0", "room/x/u0", "secret/c0", "closed/x", "$SYS/x", "type/c0",
-    "read/x/c0", "s/x", "", "a/+", "$share/g/a", "//",
+    "a",
+    "a/b",
+    "kept/0",
+    "kept/0",
+    "room/x/u0",
+    "secret/c0",
+    "closed/x",
+    "$SYS/x",
+    "type/c0",
+    "read/x/c0",
+    "s/x",
+    "",
+    "a/+",
+    "$share/g/a",
+    "//",
 ];
 
 const FILTERS: &[&str] = &[
-    "#", "a/#", "+/b", "kept/#", "room/+/+", "secret/c1", "$share/g/s/+", "$share/g/#", "$SYS/#",
-    "$replay/last/3/kept/0", "$replay/seq/1/#", "$replay/after/now/kept/#",
-    "$replay/after/0000000000000001-0/kept/#", "$replay/ts/0/room/#", "type/+", "read/#", "", "a/#/b",
+    "#",
+    "a/#",
+    "+/b",
+    "kept/#",
+    "room/+/+",
+    "secret/c1",
+    "$share/g/s/+",
+    "$share/g/#",
+    "$SYS/#",
+    "$replay/last/3/kept/0",
+    "$replay/seq/1/#",
+    "$replay/after/now/kept/#",
+    "$replay/after/0000000000000001-0/kept/#",
+    "$replay/ts/0/room/#",
+    "type/+",
+    "read/#",
+    "",
+    "a/#/b",
     "$share/g/$share/h/x",
 ];
 
@@ -140,7 +168,9 @@ impl Crowd {
                     self.house.say(client, |c| c.reply(index));
                 }
             }
-            22 => self.house.tick(choices.pick(&[1, 250, 2_000, 60_000, 7_200_000])),
+            22 => self
+                .house
+                .tick(choices.pick(&[1, 250, 2_000, 60_000, 7_200_000])),
             23 => self.jump(choices),
             24 => self.house.settle(),
             25 | 26 => self.work(choices),
@@ -195,7 +225,9 @@ impl Crowd {
             retain: choices.one_in(4),
             expiry_s: choices.pick(&[None, None, Some(0), Some(5)]),
             alias: choices.pick(&[None, None, None, Some(1), Some(2), Some(11)]),
-            cid: choices.pick(&[None, None, None, Some("x")]).map(str::to_owned),
+            cid: choices
+                .pick(&[None, None, None, Some("x")])
+                .map(str::to_owned),
         }
     }
 
@@ -221,7 +253,10 @@ impl Crowd {
                 packet_id: (post.qos != QoS::AtMostOnce).then_some(packet_id),
                 properties: PublishProperties {
                     response_topic: choices.pick(&[None, None, Some("a/b")]),
-                    subscription_ids: choices.pick(&[None, None, None, Some(1)]).into_iter().collect(),
+                    subscription_ids: choices
+                        .pick(&[None, None, None, Some(1)])
+                        .into_iter()
+                        .collect(),
                     ..post.properties()
                 },
                 payload: post.payload.as_bytes(),
@@ -242,10 +277,9 @@ impl Crowd {
                 13 => Packet::PingReq,
                 14 => Packet::Disconnect(Disconnect {
                     session_expiry_s: choices.pick(&[None, Some(0), Some(100)]),
-                    ..Disconnect::new(choices.pick(&[
-                        ReasonCode::Success,
-                        ReasonCode::DisconnectWithWill,
-                    ]))
+                    ..Disconnect::new(
+                        choices.pick(&[ReasonCode::Success, ReasonCode::DisconnectWithWill]),
+                    )
                 }),
                 _ => Packet::Auth(Auth {
                     reason: ReasonCode::ReAuthenticate,
@@ -264,7 +298,8 @@ impl Crowd {
         }
         // Many at once: what is not read yet costs the broker nothing.
         let times = choices.pick(&[1, 1, 1, 1, 1, 1, 1, 40]);
-        self.house.say(client, |c| c.send_bytes(&bytes.repeat(times)));
+        self.house
+            .say(client, |c| c.send_bytes(&bytes.repeat(times)));
     }
 
     fn jump(&mut self, choices: &mut Choices<'_>) {
@@ -320,7 +355,8 @@ impl Crowd {
                     _ => AccessChange::Other,
                 };
                 let changes: Arc<[AccessChange]> = Arc::new([change]);
-                self.house.input_to_all(|| Input::AccessChanged(changes.clone()));
+                self.house
+                    .input_to_all(|| Input::AccessChanged(changes.clone()));
             }
             _ => {
                 let (user, name) = (choices.pick(&["c0", "c1"]), NAMES[client.0]);
@@ -352,7 +388,11 @@ impl Crowd {
             self.house.settle();
         }
         let poisoned = self.house.disk.poisoned().is_some();
-        let most = if poisoned { 1 } else { self.house.disk.waiting() };
+        let most = if poisoned {
+            1
+        } else {
+            self.house.disk.waiting()
+        };
         self.house.crash(choices.below(most.min(255) + 1));
     }
 
@@ -361,11 +401,18 @@ impl Crowd {
         for line in self.house.lines.iter().filter(|line| !line.broker_gone) {
             if let Some(conn) = line.conn {
                 let waiting = self.house.shards[0].outgoing(conn).len();
-                assert!(waiting <= WAITING_BYTES, "{waiting} bytes wait for {conn:?}");
+                assert!(
+                    waiting <= WAITING_BYTES,
+                    "{waiting} bytes wait for {conn:?}"
+                );
             }
         }
         for client in &mut self.house.clients {
-            let wrong: Vec<String> = client.violations.drain(..).filter(|it| is_wrong(it)).collect();
+            let wrong: Vec<String> = client
+                .violations
+                .drain(..)
+                .filter(|it| is_wrong(it))
+                .collect();
             assert!(wrong.is_empty(), "{wrong:#?}");
         }
     }
@@ -398,7 +445,11 @@ impl Crowd {
         let stats = self.house.shards[0].stats();
         assert_eq!((stats.connections, stats.lagging), (0, 0), "{stats:?}");
         for stream in ["kept/0", "room/x"] {
-            let history = self.house.disk.journal().history(stream, Seq(0), usize::MAX);
+            let history = self
+                .house
+                .disk
+                .journal()
+                .history(stream, Seq(0), usize::MAX);
             let history = history.expect("a disk that is sound again can be read");
             let head = self.house.disk.state().stream_head(stream);
             let seqs: Vec<u64> = history.iter().map(|entry| entry.published.seq.0).collect();
@@ -409,9 +460,15 @@ impl Crowd {
     fn serves_the_decent(&mut self) {
         let speaker = self.house.connect(Login::v5("speaker").user("speaker"));
         let listener = self.house.connect(Login::v3("listener").user("listener"));
-        let granted = self.house.subscribe(listener, &[Filter::qos2("decent/+"), Filter::qos2("kept/9")]);
+        let granted = self.house.subscribe(
+            listener,
+            &[Filter::qos2("decent/+"), Filter::qos2("kept/9")],
+        );
         let most = self.house.setup.options.maximum_qos;
-        assert!(granted.iter().all(|reason| *reason as u8 == most as u8), "{granted:?}");
+        assert!(
+            granted.iter().all(|reason| *reason as u8 == most as u8),
+            "{granted:?}"
+        );
         let mut expected = Vec::new();
         for topic in ["decent/x", "kept/9"] {
             for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {

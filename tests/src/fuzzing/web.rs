@@ -22,7 +22,10 @@ pub fn websocket(data: &[u8]) {
         let (found, memory) = peak_of(|| in_pieces(bytes, piece));
         assert_eq!(found, expected, "in pieces of {piece}");
         let copies = 2 * bytes.len();
-        assert!(memory <= MEMORY + copies + MEMORY_PER_BYTE * bytes.len(), "{memory} bytes");
+        assert!(
+            memory <= MEMORY + copies + MEMORY_PER_BYTE * bytes.len(),
+            "{memory} bytes"
+        );
     }
 }
 
@@ -84,7 +87,9 @@ fn plainly(bytes: &[u8]) -> Said {
             break;
         }
         let (length, after) = after.split_at(length_bytes);
-        let length = length.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+        let length = length
+            .iter()
+            .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
         let length = match length_bytes {
             0 => short as u64,
             // §5.2: the shortest form.
@@ -95,7 +100,9 @@ fn plainly(bytes: &[u8]) -> Said {
         let Some((mask, after)) = after.split_first_chunk::<4>() else {
             break;
         };
-        let here = usize::try_from(length).unwrap_or(usize::MAX).min(after.len());
+        let here = usize::try_from(length)
+            .unwrap_or(usize::MAX)
+            .min(after.len());
         let is_whole = here as u64 == length;
         let (payload, after) = after.split_at(here);
         let payload = payload.iter().zip(mask.iter().cycle());
@@ -147,7 +154,10 @@ pub fn http(data: &[u8]) {
         3 => {
             let (room, user, number) = place(&text);
             let is_level = !text.is_empty() && !text.contains(['/', '+', '#', '\0']);
-            assert!(is_level || !(room || user), "{text:?} becomes a level of topics");
+            assert!(
+                is_level || !(room || user),
+                "{text:?} becomes a level of topics"
+            );
             assert!(!number || text.bytes().all(|byte| byte.is_ascii_digit()));
         }
         _ => {

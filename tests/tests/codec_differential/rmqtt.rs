@@ -17,8 +17,14 @@ const PACKETS: usize = 150_000;
 
 /// What we refuse and `rmqtt-codec` accepts: our error, and why it is right.
 const WE_ARE_STRICTER: &[(&str, &str)] = &[
-    ("invalid topic name", "they leave topics to the broker [MQTT-4.7.3-1]"),
-    ("invalid topic filter", "they leave filters to the broker [MQTT-4.7.1-1]"),
+    (
+        "invalid topic name",
+        "they leave topics to the broker [MQTT-4.7.3-1]",
+    ),
+    (
+        "invalid topic filter",
+        "they leave filters to the broker [MQTT-4.7.1-1]",
+    ),
     (
         "malformed packet: a string contains U+0000",
         "they do not check it [MQTT-1.5.4-2]",
@@ -39,7 +45,10 @@ const WE_ARE_STRICTER: &[(&str, &str)] = &[
         "malformed packet: will QoS or will retain without will flag",
         "they do not check it [MQTT-3.1.2-11]",
     ),
-    ("malformed packet: DUP at QoS 0", "they do not check it [MQTT-3.3.1-2]"),
+    (
+        "malformed packet: DUP at QoS 0",
+        "they do not check it [MQTT-3.3.1-2]",
+    ),
     (
         "malformed packet: reserved subscription options",
         "they ignore the reserved bits [MQTT-3.8.3-5]",
@@ -160,9 +169,9 @@ fn may_read_differently(version: Version, packet: &Packet<'_>) -> Option<&'stati
         {
             Some("they leave out properties of a CONNACK that say what goes without saying")
         }
-        Packet::Connect(_) if version == Version::V5 => {
-            Some("they leave out properties of a CONNECT that say what goes without saying, as we do a will delay of 0")
-        }
+        Packet::Connect(_) if version == Version::V5 => Some(
+            "they leave out properties of a CONNECT that say what goes without saying, as we do a will delay of 0",
+        ),
         Packet::Publish(publish) if publish.properties.payload_is_utf8 == Some(false) => {
             Some("they leave out that a payload is no text, which goes without saying")
         }
@@ -214,8 +223,14 @@ fn rmqtts_codec_accepts_the_same_packets_and_means_the_same_by_them() {
             }
         }
     }
-    assert!(both > PACKETS / 4, "only {both} of {PACKETS} were accepted by both");
-    assert!(neither > PACKETS / 4, "only {neither} of {PACKETS} were refused by both");
+    assert!(
+        both > PACKETS / 4,
+        "only {both} of {PACKETS} were accepted by both"
+    );
+    assert!(
+        neither > PACKETS / 4,
+        "only {neither} of {PACKETS} were refused by both"
+    );
     let listed = WE_ARE_STRICTER
         .iter()
         .map(|(_, reason)| *reason)

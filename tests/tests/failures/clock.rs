@@ -63,12 +63,17 @@ fn numbers_and_order_go_on_whatever_the_clock_says() {
         assert_eq!(delivery.text(), number.to_string());
         let seq = (number + 1).to_string();
         assert_eq!(delivery.user_property("seq"), Some(seq.as_str()));
-        let ts = delivery.user_property("ts").and_then(|ts| ts.parse::<i64>().ok());
+        let ts = delivery
+            .user_property("ts")
+            .and_then(|ts| ts.parse::<i64>().ok());
         times.push(ts.expect("a time"));
     }
     let apart = |one: usize, other: usize| (times[other] - times[one]) / 1000;
     assert!((DAY_S..DAY_S + 60).contains(&apart(0, 1)), "{times:?}");
-    assert!((14 * DAY_S - 60..14 * DAY_S + 60).contains(&apart(2, 4)), "{times:?}");
+    assert!(
+        (14 * DAY_S - 60..14 * DAY_S + 60).contains(&apart(2, 4)),
+        "{times:?}"
+    );
     assert_eq!(times[3], 0, "before 1970 is 1970");
     let mut late = RawClient::connect(machine.broker.tcp(), &clean(Version::V5, "late"));
     late.subscribe("$replay/last/3/chat/lobby/+", QoS::AtLeastOnce);

@@ -22,7 +22,10 @@ fn history(machine: &Machine, id: &str, expected: &[&str]) {
     for (number, text) in expected.iter().enumerate() {
         let delivery = reader.receive();
         assert_eq!(delivery.text(), *text);
-        assert_eq!(delivery.user_property("seq"), Some((number + 1).to_string().as_str()));
+        assert_eq!(
+            delivery.user_property("seq"),
+            Some((number + 1).to_string().as_str())
+        );
     }
     reader.expect_silence();
     reader.disconnect();
@@ -39,7 +42,10 @@ fn is_not_acknowledged(client: &mut RawClient) {
         match client.try_next() {
             Ok(frame) => match frame.packet() {
                 Packet::PubAck(ack) | Packet::PubRec(ack) => {
-                    assert!(ack.reason.is_failure(), "it was acknowledged, and is not stored");
+                    assert!(
+                        ack.reason.is_failure(),
+                        "it was acknowledged, and is not stored"
+                    );
                 }
                 Packet::PingResp => return,
                 _ => {}
@@ -100,7 +106,10 @@ fn a_disk_that_fails(fault: Fault) {
     while texts.last().is_none_or(|text| text != "three") {
         let delivery = reader.receive();
         texts.push(delivery.text());
-        assert_eq!(delivery.user_property("seq"), Some(texts.len().to_string().as_str()));
+        assert_eq!(
+            delivery.user_property("seq"),
+            Some(texts.len().to_string().as_str())
+        );
     }
     texts.retain(|text| text != "lost");
     assert_eq!(texts, ["one", "two", "three"]);

@@ -64,7 +64,10 @@ fn unknown_keys_sections_and_words_are_refused() {
 #[test]
 fn a_file_that_is_missing_or_cannot_be_read_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
-    for path in [directory.path().join("nowhere.toml"), directory.path().into()] {
+    for path in [
+        directory.path().join("nowhere.toml"),
+        directory.path().into(),
+    ] {
         let output = TidingsOptions::new().config(&path).run_to_the_end();
         assert!(!output.status.success(), "{}", path.display());
     }
@@ -147,7 +150,10 @@ fn nothing_in_a_list_means_nobody_and_not_everybody() {
     if let Some(broker) = started(&file) {
         let mut client = RawClient::connect(broker.tcp(), &clean(Version::V5, "c"));
         for filter in ["#", "a", "chat/#", "$SYS/#"] {
-            assert!(client.subscribe(filter, QoS::AtLeastOnce).is_failure(), "{filter}");
+            assert!(
+                client.subscribe(filter, QoS::AtLeastOnce).is_failure(),
+                "{filter}"
+            );
         }
         for topic in ["a", "chat/lobby/c", "$SYS/x"] {
             let packet_id = client.new_packet_id();
@@ -176,7 +182,11 @@ fn nothing_in_a_list_means_nobody_and_not_everybody() {
 
 /// A broker with this file, if it accepts it.
 fn started(file: &Path) -> Option<tidings_tests::TidingsProcess> {
-    let arguments = ["check-config".as_ref(), "--config".as_ref(), file.as_os_str()];
+    let arguments = [
+        "check-config".as_ref(),
+        "--config".as_ref(),
+        file.as_os_str(),
+    ];
     let check = tidings_tests::tidings_process::tidings(arguments);
     check
         .status

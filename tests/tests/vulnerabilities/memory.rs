@@ -52,7 +52,13 @@ fn what_is_announced_before_connect_takes_no_memory() {
     for _ in 0..200 {
         let mut peer = TcpStream::connect(broker.tcp().address()).expect("a place");
         // A CONNECT of 1,000,000 bytes, and the first few of them.
-        let begin = [&[0x10, 0xC0, 0x84, 0x3D][..], &[0, 4], b"MQTT", &[5, 2, 0, 0, 0]].concat();
+        let begin = [
+            &[0x10, 0xC0, 0x84, 0x3D][..],
+            &[0, 4],
+            b"MQTT",
+            &[5, 2, 0, 0, 0],
+        ]
+        .concat();
         peer.write_all(&begin).expect("it is read");
         peers.push(peer);
     }

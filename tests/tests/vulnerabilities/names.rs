@@ -17,7 +17,9 @@ fn answer(connect: &Connect<'_>) -> ReasonCode {
 #[test]
 fn user_names_that_are_no_single_level_of_a_topic_are_refused() {
     for version in [Version::V311, Version::V5] {
-        for name in ["+", "#", "a/b", "a/", "/", "al+ce", "#a", "$SYS", "$share", ""] {
+        for name in [
+            "+", "#", "a/b", "a/", "/", "al+ce", "#a", "$SYS", "$share", "",
+        ] {
             let connect = Connect {
                 username: Some(name),
                 ..clean(version, "named")
@@ -50,7 +52,14 @@ fn u0000_in_a_name_is_malformed_before_anybody_looks_at_it() {
 
 #[test]
 fn the_client_identifiers_of_the_broker_itself_are_nobody_elses() {
-    for id in ["$link/@rooms", "$link/@history", "$link/@people", "$http/x", "$", "$SYS"] {
+    for id in [
+        "$link/@rooms",
+        "$link/@history",
+        "$link/@people",
+        "$http/x",
+        "$",
+        "$SYS",
+    ] {
         for version in [Version::V311, Version::V5] {
             let reason = answer(&clean(version, id));
             assert!(reason.is_failure(), "{id}");
@@ -65,21 +74,33 @@ fn wildcards_in_a_client_identifier_open_nothing() {
     let broker = TidingsProcess::shared();
     let mut alice = RawClient::connect(broker.tcp(), &clean(Version::V5, "names-alice"));
     alice.subscribe("user/names-alice/inbox", QoS::AtLeastOnce);
-    for id in ["+", "#", "names-alice/x", "../names-alice", "user/names-alice"] {
+    for id in [
+        "+",
+        "#",
+        "names-alice/x",
+        "../names-alice",
+        "user/names-alice",
+    ] {
         let connect = Connect {
             username: Some("names-mallory"),
             ..clean(Version::V5, id)
         };
         let mut mallory = RawClient::connect(broker.tcp(), &connect);
         for filter in ["user/names-alice/inbox", "user/names-alice/reply/#"] {
-            assert!(mallory.subscribe(filter, QoS::AtLeastOnce).is_failure(), "{id} {filter}");
+            assert!(
+                mallory.subscribe(filter, QoS::AtLeastOnce).is_failure(),
+                "{id} {filter}"
+            );
         }
         let dm = "dm/names-mallory/names-alice";
         let packet_id = mallory.new_packet_id();
         let packet =
             tidings_tests::raw_client::publish_packet(dm, b"forged", QoS::AtLeastOnce, packet_id);
         mallory.send(&packet);
-        assert_eq!(mallory.expect_puback(packet_id).reason, ReasonCode::NotAuthorized);
+        assert_eq!(
+            mallory.expect_puback(packet_id).reason,
+            ReasonCode::NotAuthorized
+        );
         let _ = mallory.unsubscribe(id);
         mallory.disconnect();
     }

@@ -88,7 +88,10 @@ fn a_storm_of_connects_with_one_identifier_leaves_nothing_behind() {
     let before = memory(broker.id()).expect("it runs").resident;
     storm(400);
     let after = memory(broker.id()).expect("it runs").resident;
-    assert!(after < before + (6 << 20), "{before} bytes before, {after} after");
+    assert!(
+        after < before + (6 << 20),
+        "{before} bytes before, {after} after"
+    );
     let mut last = RawClient::connect(broker.tcp(), &clean(Version::V5, "storm"));
     assert!(!last.session_present());
     last.publish("storm/x", "x", QoS::ExactlyOnce);

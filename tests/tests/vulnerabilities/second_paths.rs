@@ -29,7 +29,10 @@ fn nothing_until_the_mark(broker: &TidingsProcess, receiver: &mut RawClient, top
     let mut marker = RawClient::connect(broker.tcp(), &clean(Version::V5, "second-marker"));
     marker.publish(topic, "mark", QoS::AtLeastOnce);
     let delivery = receiver.receive();
-    assert_eq!((delivery.topic.as_str(), delivery.text().as_str()), (topic, "mark"));
+    assert_eq!(
+        (delivery.topic.as_str(), delivery.text().as_str()),
+        (topic, "mark")
+    );
 }
 
 #[test]
@@ -39,7 +42,10 @@ fn an_alias_for_a_topic_is_judged_each_time() {
     // The topic is refused, and the alias stands for it all the same: so it is refused again.
     for (number, topic) in [(1, "dm/alias/victim"), (2, ""), (3, "")] {
         client.send(&publish(topic, Some(1), number));
-        assert_eq!(client.expect_puback(number).reason, ReasonCode::NotAuthorized);
+        assert_eq!(
+            client.expect_puback(number).reason,
+            ReasonCode::NotAuthorized
+        );
     }
     // An alias that is used for something else is judged as that.
     client.send(&publish("free/alias", Some(1), 4));
@@ -56,7 +62,12 @@ fn a_will_says_nothing_that_its_client_may_not_say() {
     let mut victim = RawClient::connect(broker.tcp(), &clean(Version::V5, "will-victim"));
     victim.subscribe("dm/will-victim/+", QoS::AtLeastOnce);
     victim.subscribe("$SYS/will", QoS::AtLeastOnce);
-    for topic in ["dm/will-victim/will-friend", "$SYS/will", "room/will", "user/will-victim/inbox"] {
+    for topic in [
+        "dm/will-victim/will-friend",
+        "$SYS/will",
+        "room/will",
+        "user/will-victim/inbox",
+    ] {
         for version in [Version::V311, Version::V5] {
             let will = Will {
                 topic,
@@ -71,7 +82,8 @@ fn a_will_says_nothing_that_its_client_may_not_say() {
                 ..clean(version, "will-mallory")
             };
             // Refused at once, or let in and never said.
-            if let Ok((mut client, connack)) = RawClient::try_connect(broker.tcp(), &connect, DEADLINE)
+            if let Ok((mut client, connack)) =
+                RawClient::try_connect(broker.tcp(), &connect, DEADLINE)
                 && !connack.reason.is_failure()
             {
                 client.settle();
@@ -122,7 +134,12 @@ fn the_broker_lends_its_rights_to_no_response_topic() {
     // The services answer in the order of the requests: this one after all of those.
     let packet_id = mallory.new_packet_id();
     let request = "user/answer-mallory/request/list";
-    mallory.send(&publish_packet(request, br#"{"id":"last"}"#, QoS::AtLeastOnce, packet_id));
+    mallory.send(&publish_packet(
+        request,
+        br#"{"id":"last"}"#,
+        QoS::AtLeastOnce,
+        packet_id,
+    ));
     mallory.expect_puback(packet_id);
     while !mallory.receive().text().contains("last") {}
     nothing_until_the_mark(&broker, &mut victim, "free/answer-mark");
@@ -206,8 +223,16 @@ fn what_is_retained_and_what_waits_is_judged_when_it_is_handed_over() {
     speaker.publish("news/x", "secret too", QoS::AtLeastOnce);
     let mut reader = RawClient::connect(broker.tcp(), &away);
     assert!(reader.session_present());
-    for filter in ["news/#", "$share/g/news/#", "$replay/seq/1/news/#", "$replay/after/now/news/#"] {
-        assert!(reader.subscribe(filter, QoS::AtLeastOnce).is_failure(), "{filter}");
+    for filter in [
+        "news/#",
+        "$share/g/news/#",
+        "$replay/seq/1/news/#",
+        "$replay/after/now/news/#",
+    ] {
+        assert!(
+            reader.subscribe(filter, QoS::AtLeastOnce).is_failure(),
+            "{filter}"
+        );
     }
     reader.subscribe("#", QoS::AtLeastOnce);
     reader.subscribe("+/retained", QoS::AtLeastOnce);

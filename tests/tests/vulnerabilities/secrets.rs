@@ -63,7 +63,8 @@ fn no_password_and_no_token_is_in_the_log_at_its_loudest() {
     for version in [Version::V311, Version::V5] {
         RawClient::connect(broker.tcp(), &connect(version, "good", PASSWORD)).disconnect();
         let wrong = connect(version, "bad", WRONG);
-        let (_, connack) = RawClient::try_connect(broker.tcp(), &wrong, DEADLINE).expect("an answer");
+        let (_, connack) =
+            RawClient::try_connect(broker.tcp(), &wrong, DEADLINE).expect("an answer");
         assert!(connack.reason.is_failure());
         // A secret where it does not belong: in the user name, in the client identifier's place.
         let misplaced = Connect {
@@ -107,7 +108,13 @@ fn no_password_and_no_token_is_in_the_log_at_its_loudest() {
     let mut client = RawClient::connect(broker.tcp(), &connect(Version::V5, "asks", PASSWORD));
     client.subscribe("$SYS/#", QoS::AtMostOnce);
     client.disconnect();
-    for path in ["/metrics", "/healthz", "/readyz", "/v1/sessions", "/v1/openapi.json"] {
+    for path in [
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/v1/sessions",
+        "/v1/openapi.json",
+    ] {
         let answer = broker.get(path);
         for secret in &secrets {
             assert!(!answer.contains(secret.as_str()), "{path}: {answer}");
@@ -116,7 +123,10 @@ fn no_password_and_no_token_is_in_the_log_at_its_loudest() {
     broker.get(&format!("/v1/events?token={token}x"));
     broker.get(&format!("/mqtt?token={WRONG}"));
     let log = broker.log();
-    assert!(log.contains("TRACE") || log.contains("DEBUG"), "the log is loud: {log}");
+    assert!(
+        log.contains("TRACE") || log.contains("DEBUG"),
+        "the log is loud: {log}"
+    );
     for secret in &secrets {
         let line = log.lines().find(|line| line.contains(secret.as_str()));
         assert_eq!(line, None, "a secret is in the log");
@@ -141,7 +151,9 @@ fn accounts_on_disk_have_no_password_in_them() {
                 folders.push(path);
             } else if let Ok(bytes) = std::fs::read(&path) {
                 files += 1;
-                let found = bytes.windows(PASSWORD.len()).any(|w| w == PASSWORD.as_bytes());
+                let found = bytes
+                    .windows(PASSWORD.len())
+                    .any(|w| w == PASSWORD.as_bytes());
                 assert!(!found, "{}", path.display());
             }
         }

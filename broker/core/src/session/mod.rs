@@ -745,7 +745,11 @@ fn remaining_expiry_s(now: UnixMillis, content: Content<'_>) -> Option<u32> {
     let end = content.expires_at()?;
     let seconds = end.saturating_sub(now).div_ceil(1000).max(1);
     let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
-    Some(content.expiry_s().map_or(seconds, |given| seconds.min(given.max(1))))
+    Some(
+        content
+            .expiry_s()
+            .map_or(seconds, |given| seconds.min(given.max(1))),
+    )
 }
 
 /// What MQTT 5 receivers are told beside the publisher's own User Properties: place and time of a

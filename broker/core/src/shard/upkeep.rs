@@ -101,7 +101,8 @@ impl Shard {
     /// set forward while the broker runs does not count, for it may be set back.
     pub(super) fn careful_unix_ms(&self, now: Now) -> UnixMillis {
         let running_ms = now.monotonic_ms.saturating_sub(self.started.monotonic_ms);
-        now.unix_ms.min(self.started.unix_ms.saturating_add(running_ms))
+        now.unix_ms
+            .min(self.started.unix_ms.saturating_add(running_ms))
     }
 
     /// Offline sessions that expired, and Will Messages whose delay is over.
