@@ -4,7 +4,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use tidings_core::codec::{Connect, Packet, ReasonCode, Version, Will};
+use tidings_core::codec::{
+    Ack, Connect, Packet, Publish, PublishProperties, ReasonCode, Version, Will, encode,
+};
 use tidings_core::message::QoS;
 use tidings_core::topic::MAX_LEVELS;
 use tidings_tests::measure::{memory, mib};
@@ -120,7 +122,7 @@ fn broken_connect(number: usize) -> Vec<u8> {
         ..clean(Version::V5, "broken")
     };
     let mut bytes = Vec::new();
-    tidings_core::codec::encode(Version::V5, &Packet::Connect(connect), &mut bytes);
+    encode(Version::V5, &Packet::Connect(connect), &mut bytes);
     match number % 4 {
         // A topic that is no text; a topic with a wildcard; Will QoS 3; a property twice.
         0 => replace(&mut bytes, b"a/will", b"a\xFFwill"),
@@ -197,21 +199,24 @@ fn qos2_identifiers_of_a_client_that_never_releases_them_are_bounded() {
     }
     client.expect_refusal(ReasonCode::ReceiveMaximumExceeded);
     // MQTT 3 cannot say how many there may be, so there may be more, but not any number.
+    const MOST: u16 = 16_384;
     let mut client = RawClient::connect(broker.tcp(), &clean(Version::V311, "three"));
-    for packet_id in 1..=160 {
-        client.send(&publish_packet("t", b"x", QoS::ExactlyOnce, packet_id));
-        client.expect_pubrec(packet_id);
+    let publish = |packet_id| publish_packet("t", b"x", QoS::ExactlyOnce, packet_id);
+    for first in (1..=MOST).step_by(1024) {
+        let sent = client.try_send_all((first..first + 1024).map(publish));
+        sent.expect("they are read");
+        for packet_id in first..first + 1024 {
+            client.expect_pubrec(packet_id);
+        }
     }
-    client.send(&publish_packet("t", b"x", QoS::ExactlyOnce, 7));
+    // One that is there already takes no more, and one that is released makes room.
+    client.send(&publish(7));
     client.expect_pubrec(7);
-    client.send(&Packet::PubRel(tidings_core::codec::Ack::new(
-        3,
-        ReasonCode::Success,
-    )));
+    client.send(&Packet::PubRel(Ack::new(3, ReasonCode::Success)));
     client.expect_pubcomp(3);
-    client.send(&publish_packet("t", b"x", QoS::ExactlyOnce, 161));
-    client.expect_pubrec(161);
-    client.send(&publish_packet("t", b"x", QoS::ExactlyOnce, 162));
+    client.send(&publish(MOST + 1));
+    client.expect_pubrec(MOST + 1);
+    client.send(&publish(MOST + 2));
     client.expect_closed();
     is_alive(&broker);
 }
@@ -246,13 +251,13 @@ fn deep_topics_and_many_properties_are_refused_or_cost_what_they_weigh() {
     let before = resident(&broker);
     for _ in 0..5 {
         let pairs = vec![("", ""); 40_000];
-        let publish = tidings_core::codec::Publish {
+        let publish = Publish {
             dup: false,
             qos: QoS::AtLeastOnce,
             retain: true,
             topic: "many/x",
             packet_id: Some(client.new_packet_id()),
-            properties: tidings_core::codec::PublishProperties {
+            properties: PublishProperties {
                 user: pairs,
                 ..Default::default()
             },
