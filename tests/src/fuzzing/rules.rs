@@ -90,7 +90,7 @@ impl Membership for Village {
     }
 
     fn sees_members(&self, user: &str, room: &str) -> bool {
-        user.len() >= room.len() && room.len() % 2 == 0
+        user.len() >= room.len() && room.len().is_multiple_of(2)
     }
 
     fn is_moderator(&self, user: &str, room: &str) -> bool {
