@@ -25,7 +25,7 @@ impl Frames {
     /// As the reader does; `None` if a rule is broken.
     pub fn decode(&mut self, bytes: &mut [u8]) -> Option<Decoded> {
         let mut controls = Vec::new();
-        let len = self.0.decode(bytes, &mut controls).ok()?;
+        let len = self.0.decode(bytes, &mut controls).ok()?.data;
         let mut decoded = Decoded {
             len,
             ..Decoded::default()
@@ -47,7 +47,7 @@ pub fn token(headers: &[(&str, &str)], uri: &str) -> Option<String> {
         Some((name, HeaderValue::try_from(*value).ok()?))
     });
     let headers: HeaderMap = parsed.collect();
-    crate::listener::token_of(&headers, &Uri::try_from(uri).ok()?)
+    crate::listener::token_of(&headers, &Uri::try_from(uri).ok()?, true)
 }
 
 /// Filters and limit of a query of `/v1/events`; `None` if it is refused.

@@ -169,6 +169,35 @@ fn damage_in_a_sealed_segment_is_an_error_that_names_it() {
 }
 
 #[test]
+fn entries_that_became_zeros_at_the_end_of_a_sealed_segment_are_damage_and_no_gap() {
+    let fs = filled(60);
+    let mut content = fs.content(FIRST).expect("the file is there");
+    let used = content
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .expect("entries");
+    // The last of its batches, whole.
+    let batch = used / 4;
+    for len in [batch, content.len() - 200] {
+        let end = content.len();
+        content[end.max(len) - len..].fill(0);
+        fs.overwrite(FIRST, &content);
+        let (writer, journal, _) = open(&fs, 1024);
+        let mut last = None;
+        let replayed = journal.replay(Offset(0), &mut |batch| {
+            last = batch.end();
+            Ok(())
+        });
+        assert!(
+            matches!(&replayed, Err(ReadError::Damaged(what)) if what.contains(FIRST)),
+            "{replayed:?} up to {last:?}"
+        );
+        assert!(last < Some(Offset(60)), "nothing comes after a gap");
+        drop(writer);
+    }
+}
+
+#[test]
 fn an_index_that_is_missing_or_damaged_is_built_anew() {
     let fs = filled(60);
     let indexes: Vec<String> = fs
