@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DELETE_ON_ERROR:
-.PHONY: help run build deb web test test-tools bench bench-micro lint clean
+.PHONY: help run build deb web test test-tools bench bench-micro fuzz lint clean
 
 # Debian puts the mosquitto broker where only root looks for programs.
 export PATH := $(PATH):/usr/sbin
@@ -13,6 +13,9 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 VENV := target/venv
 # Arguments for the broker:  make run ARGS='--set log.level=debug'
 ARGS ?=
+# Seconds for each fuzz target, and which:  make fuzz FUZZ_SECONDS=3600 FUZZ_TARGETS=hub
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(notdir $(basename $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 # Arguments for the benchmark; everything, which takes much longer:  make bench BENCH='--targets --html bench.html'
 BENCH ?= --short
 
@@ -72,6 +75,11 @@ bench-micro: ## Time codec, matching, sessions and journal, and count their inst
 lint: ## Check formatting and lints, as CI does
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+fuzz: ## Look for bytes that break something: each target for FUZZ_SECONDS; installs cargo-fuzz, needs nightly
+	@cargo +nightly --version >/dev/null || { echo "cargo fuzz needs the nightly toolchain: rustup toolchain install nightly --profile minimal"; exit 1; }
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
+	tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 bench: ## Compare with the brokers that are installed, in a short form; BENCH='...' for another
 	cargo run --release -p tidings-devices --bin tidings-bench -- compare $(BENCH)

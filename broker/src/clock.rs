@@ -8,13 +8,25 @@ use tidings_core::shard::Now;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     start: Instant,
+    started_unix_ms: u64,
 }
 
 impl Clock {
     pub fn new() -> Self {
-        Self {
+        let clock = Self {
             start: Instant::now(),
+            started_unix_ms: 0,
+        };
+        Self {
+            started_unix_ms: clock.now().unix_ms,
+            ..clock
         }
+    }
+
+    /// The wall clock for what cannot be taken back, such as what retention removes, in milliseconds:
+    /// a clock that is set forward while the broker runs does not count, for it may be set back.
+    pub fn careful_unix_ms(&self) -> u64 {
+        careful(self.now(), self.started_unix_ms)
     }
 
     /// Both clocks, in milliseconds. A wall clock before 1970 counts as 1970.
@@ -39,5 +51,29 @@ impl Clock {
     /// Seconds since the broker started.
     pub fn uptime_s(&self) -> u64 {
         self.start.elapsed().as_secs()
+    }
+}
+
+fn careful(now: Now, started_unix_ms: u64) -> u64 {
+    now.unix_ms
+        .min(started_unix_ms.saturating_add(now.monotonic_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_forward_makes_nothing_older_and_one_that_is_set_back_makes_it_younger() {
+        let after_a_minute = |unix_ms| {
+            let now = Now {
+                monotonic_ms: 60_000,
+                unix_ms,
+            };
+            careful(now, 1_000_000)
+        };
+        assert_eq!(after_a_minute(1_060_000), 1_060_000);
+        assert_eq!(after_a_minute(900_000_000), 1_060_000);
+        assert_eq!(after_a_minute(500), 500);
     }
 }

@@ -12,6 +12,8 @@ mod broker;
 mod clock;
 pub mod control;
 mod counters;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handshake;
 pub mod heartbeat;
 pub mod history;

@@ -6,6 +6,7 @@
 //! * [`Program`]: mosquitto's clients, Node and Python scripts, line by line.
 //! * [`Pki`]: certificates of a CA of its own, and what OpenSSL finds at a port.
 //! * [`crash`]: the crash test, as a library for a test and for `cargo run --bin crash`.
+//! * [`fuzzing`]: what must hold whatever bytes come.
 //! * [`simulation`]: the heart of the broker with disk, network and clients, from a seed.
 //!
 //! Everything here blocks and panics with a sentence when what was expected does not happen within
@@ -16,6 +17,7 @@ pub mod binary;
 pub mod client_error;
 pub mod crash;
 pub mod delivery;
+pub mod fuzzing;
 pub mod link;
 pub mod measure;
 pub mod numbered;

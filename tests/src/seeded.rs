@@ -1,20 +1,44 @@
-//! Random numbers from a seed: the same seed, the same choices.
+//! Random numbers from a seed: the same seed, the same choices. Or choices from given bytes, one byte
+//! each, so that whoever changes a byte changes one choice.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 /// SplitMix64: small, and good enough to choose moments and sizes.
 #[derive(Clone, Debug)]
-pub struct Seeded(u64);
+pub struct Seeded {
+    state: u64,
+    /// What comes before the random numbers, and how much of it was used.
+    given: Arc<[u8]>,
+    used: usize,
+}
 
 impl Seeded {
     /// Numbers that follow from `seed`.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self {
+            state: seed,
+            given: Arc::default(),
+            used: 0,
+        }
+    }
+
+    /// Choices that `bytes` say; when they are used up, numbers that are always the same.
+    pub fn given(bytes: &[u8]) -> Self {
+        Self {
+            given: bytes.into(),
+            ..Self::new(0)
+        }
+    }
+
+    /// Whether it was made of bytes, and these are used up.
+    pub fn has_run_dry(&self) -> bool {
+        !self.given.is_empty() && self.used == self.given.len()
     }
 
     /// Another independent source, for another thread; `name` tells them apart.
     pub fn fork(&mut self, name: u64) -> Self {
-        Self(self.next() ^ name.wrapping_mul(0xD6E8_FEB8_6659_FD93))
+        Self::new(self.next() ^ name.wrapping_mul(0xD6E8_FEB8_6659_FD93))
     }
 
     /// Any number.
@@ -23,8 +47,16 @@ impl Seeded {
         reason = "it never ends, so it is no iterator"
     )]
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
+        let mut z = match self.given.get(self.used) {
+            Some(&byte) => {
+                self.used += 1;
+                u64::from(byte).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            }
+            None => {
+                self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+                self.state
+            }
+        };
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)

@@ -61,10 +61,11 @@ use crate::trace::Tracing;
 pub(crate) use body::Json;
 pub(crate) use caller::{Caller, MARK};
 pub(crate) use endpoint::{Endpoint, delete, get, patch, post, put};
-pub(crate) use events::Streams;
+pub(crate) use events::{Streams, measure_query as events_query};
 pub(crate) use hand::Hands;
 pub(crate) use line::{Line, Streaming};
 pub(crate) use metrics::Requests;
+pub(crate) use place::judge as place;
 pub(crate) use problem::Problem;
 
 /// Where all paths of the API begin.

@@ -62,3 +62,8 @@ pub(crate) fn seq(text: &str) -> Result<u64, Problem> {
     let number = text.parse().ok().filter(|seq| *seq > 0 && is_plain);
     number.ok_or_else(|| Problem::bad_request("the number of a message is 1 or more"))
 }
+
+/// What a text can be, room, user or number: for [`crate::fuzzing`].
+pub(crate) fn judge(text: &str) -> (bool, bool, bool) {
+    (room(text).is_ok(), user(text).is_ok(), seq(text).is_ok())
+}

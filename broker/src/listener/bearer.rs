@@ -8,7 +8,7 @@
 use axum::http::{HeaderMap, Uri, header};
 
 /// The token of a request, the first of these that is there.
-pub(super) fn of(headers: &HeaderMap, uri: &Uri, cookie_counts: bool) -> Option<String> {
+pub(crate) fn of(headers: &HeaderMap, uri: &Uri, cookie_counts: bool) -> Option<String> {
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())

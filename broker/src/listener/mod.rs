@@ -48,6 +48,7 @@ use crate::transport::{Transport, Wire, close_gently};
 use detect::Speaks;
 use proxy::{ProxyError, Said};
 
+pub(crate) use bearer::of as token_of;
 pub(crate) use bind::{Bound, bind};
 pub use origins::{NoOrigin, Origins};
 pub use page::is_built as page_is_built;

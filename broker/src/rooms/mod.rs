@@ -26,7 +26,7 @@ use tidings_core::state::State;
 use tokio::sync::Notify;
 use tracing::warn;
 
-pub(crate) use request::MAX_LISTED;
+pub(crate) use request::{MAX_LISTED, judge as judge_request};
 pub(crate) use service::{Start, run};
 
 /// Client Identifier of the service. No link to another broker can have it: their names have no @.

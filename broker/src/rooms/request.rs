@@ -49,6 +49,15 @@ pub(super) fn read(method: &str, payload: &[u8]) -> (Option<Value>, Result<Reque
     (id, fields.and_then(|fields| fields.request(method)))
 }
 
+/// Whether a request can be understood, and the refusal if not: for [`crate::fuzzing`].
+pub(crate) fn judge(method: &str, payload: &[u8]) -> (bool, Value) {
+    let (id, request) = read(method, payload);
+    match request {
+        Ok(_) => (true, Value::Null),
+        Err(error) => (false, request::refused(id.as_ref(), method, error)),
+    }
+}
+
 impl Fields {
     fn request(self, method: &str) -> Result<Request, RoomError> {
         let command = match method {

@@ -163,7 +163,7 @@ impl Work {
     }
 
     fn trim(&self, snapshot: Offset) {
-        let now = self.clock.now().unix_ms;
+        let now = self.clock.careful_unix_ms();
         // In this order: a reader that becomes a session meanwhile is in one of the two.
         let readers = (self.readers)().unwrap_or_default();
         let sessions = self.state.lowest_position().unwrap_or(Offset(u64::MAX));

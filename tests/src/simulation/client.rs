@@ -165,6 +165,11 @@ impl Client {
         encode(self.login.version, packet, &mut self.outbox);
     }
 
+    /// Sends any bytes.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.outbox.extend_from_slice(bytes);
+    }
+
     /// A Packet Identifier that is not in use. It comes round soon, so that what the broker
     /// remembers too long is found.
     pub fn packet_id(&mut self) -> u16 {

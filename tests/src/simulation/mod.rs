@@ -26,5 +26,5 @@ pub use line::Line;
 pub use login::{Filter, Login, Post};
 pub use model::Model;
 pub use said::{Delivery, Said};
-pub use schedule::{Chances, Outcome, Sight, calm_schedule, one_schedule};
+pub use schedule::{Chances, Outcome, Sight, calm_schedule, one_schedule, schedule_from};
 pub use talk::{Talk, room_rules, talk_schedule};

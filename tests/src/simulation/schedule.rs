@@ -97,7 +97,12 @@ const FILTERS: &[&str] = &[
 
 /// Runs one schedule.
 pub fn one_schedule(seed: u64, chances: Chances) -> Outcome {
-    Life::new(seed, chances).live()
+    Life::new(Seeded::new(seed), chances).live()
+}
+
+/// Runs the schedule that `bytes` say, as long as there are any.
+pub fn schedule_from(bytes: &[u8], chances: Chances) -> Outcome {
+    Life::new(Seeded::given(bytes), chances).live()
 }
 
 /// What each client saw, and what was wrong with it.
@@ -112,7 +117,7 @@ pub fn calm_schedule(seed: u64, shards: u16, output_bytes: usize, trace: bool) -
         shards: Some(shards),
         output_bytes: Some(output_bytes),
     };
-    let mut life = Life::new(seed, chances);
+    let mut life = Life::new(Seeded::new(seed), chances);
     // A slow receiver is never sent away.
     life.house.setup.options.append_queue_bytes = 1024 * 1024;
     life.live_calmly()
@@ -148,8 +153,7 @@ struct Life {
 }
 
 impl Life {
-    fn new(seed: u64, chances: Chances) -> Self {
-        let mut luck = Seeded::new(seed);
+    fn new(mut luck: Seeded, chances: Chances) -> Self {
         let mut setup = Setup {
             trace: chances.trace,
             ..Setup::default()
@@ -238,6 +242,9 @@ impl Life {
     fn live(mut self) -> Outcome {
         let steps = self.luck.magnitude(200..3_000);
         for _ in 0..steps {
+            if self.luck.has_run_dry() {
+                break;
+            }
             self.step += 1;
             if self.luck.chance(75) {
                 self.work();

@@ -1,11 +1,12 @@
-//! Our codec against an independent one, `mqtt-proto`, over packets made from a seed: nearly valid
-//! ones, with wrong values, wrong properties and damaged bytes among them.
+//! Our codec against independent ones, `mqtt-proto` here and `rmqtt-codec` beside it, over packets made
+//! from a seed: nearly valid ones, with wrong values, wrong properties and damaged bytes among them.
 //!
 //! Both must accept the same packets and mean the same by them: what one writes the other reads as
 //! the packet it began with. Each disagreement that remains is listed here with its reason, and each
 //! reason must occur, so that the list stays true.
 
 mod packets;
+mod rmqtt;
 
 use std::collections::BTreeSet;
 use std::future::Future;

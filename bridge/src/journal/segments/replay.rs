@@ -3,7 +3,8 @@
 use tidings_core::journal::{Batch, Entry, Journal, ReadError};
 use tidings_core::message::Offset;
 
-use super::frame::{FrameScanner, HEADER_BYTES};
+use super::frame::{FrameScanner, HEADER_BYTES, Header};
+use super::fs::read_full_at;
 use super::layout::segment_name;
 use super::load::{damaged, place_name};
 use super::reader::SegmentJournal;
@@ -24,16 +25,17 @@ impl SegmentJournal {
         if from < start {
             return Err(ReadError::Trimmed { first: start });
         }
-        let mut bases: Vec<Offset> = {
+        // Each with the offset after its last entry.
+        let mut segments: Vec<(Offset, Offset)> = {
             let shared = self.shared();
             let sealed = shared.sealed.iter().filter(|(_, sealed)| sealed.end > from);
             sealed
-                .map(|(base, _)| *base)
-                .chain([shared.active.index.base()])
+                .map(|(base, sealed)| (*base, sealed.end))
+                .chain([(shared.active.index.base(), end)])
                 .collect()
         };
-        bases.sort_unstable();
-        for base in bases {
+        segments.sort_unstable();
+        for (base, expected) in segments {
             let file = match self.fs.open(&segment_name(base)) {
                 Ok(file) => file,
                 Err(_) if from < self.start() => {
@@ -44,6 +46,10 @@ impl SegmentJournal {
                 Err(error) => return Err(error.into()),
             };
             let data_end = file.len()?;
+            let mut header = [0; HEADER_BYTES as usize];
+            read_full_at(&*file, &mut header, 0)?;
+            let is_compacted = Header::decode(&header).is_ok_and(|header| header.end.0 != 0);
+            let mut reached = base;
             let mut scanner = FrameScanner::new(file, self.epoch, HEADER_BYTES, data_end);
             loop {
                 let frame = scanner.next_frame().map_err(|error| damaged(base, error))?;
@@ -54,6 +60,7 @@ impl SegmentJournal {
                 let mut batch = Batch::default();
                 for raw in frame.entries() {
                     let raw = raw.map_err(|damage| damaged(base, damage.into()))?;
+                    reached = raw.offset.next();
                     if raw.offset < from {
                         continue;
                     }
@@ -71,6 +78,13 @@ impl SegmentJournal {
                 if !batch.entries.is_empty() {
                     apply(batch)?;
                 }
+            }
+            // Zeros end a segment, also where something else was; only one that was compacted has holes.
+            if reached < expected && !is_compacted {
+                return Err(ReadError::Damaged(format!(
+                    "{}: the entries from offset {reached} to {expected} are gone",
+                    segment_name(base)
+                )));
             }
         }
         Ok(())

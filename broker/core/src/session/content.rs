@@ -125,9 +125,14 @@ impl<'a> Content<'a> {
         }
     }
 
+    /// The lifetime that its publisher gave it, seconds.
+    pub fn expiry_s(self) -> Option<u32> {
+        self.properties()?.message_expiry_s
+    }
+
     /// When it expires; `None`: never.
     pub fn expires_at(self) -> Option<UnixMillis> {
-        let seconds = self.properties()?.message_expiry_s?;
+        let seconds = self.expiry_s()?;
         Some(self.time().saturating_add(u64::from(seconds) * 1000))
     }
 

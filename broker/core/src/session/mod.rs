@@ -761,11 +761,16 @@ fn without_explanation<'a>(packet: &Packet<'a>) -> Option<Packet<'a>> {
 }
 
 /// Remaining lifetime in seconds, rounded up, so that it is never 0 before it ends
-/// (§3.3.2.3.3, [MQTT-3.3.2-6]).
+/// (§3.3.2.3.3, [MQTT-3.3.2-6]); never more than the publisher gave it, whatever the clock does.
 fn remaining_expiry_s(now: UnixMillis, content: Content<'_>) -> Option<u32> {
     let end = content.expires_at()?;
     let seconds = end.saturating_sub(now).div_ceil(1000).max(1);
-    Some(u32::try_from(seconds).unwrap_or(u32::MAX))
+    let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+    Some(
+        content
+            .expiry_s()
+            .map_or(seconds, |given| seconds.min(given.max(1))),
+    )
 }
 
 /// What MQTT 5 receivers are told beside the publisher's own User Properties: place and time of a

@@ -231,6 +231,7 @@ impl Shard {
         let (clean_start, client_id) = (request.clean_start, request.client_id.clone());
         let user = request.identity.user.clone();
         let record = self.state.session(&client_id);
+        let careful = self.careful_unix_ms(now);
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
@@ -244,7 +245,7 @@ impl Shard {
         }
         // A session belongs to its user: somebody else with the same client id starts anew. And it
         // may have expired while nobody looked.
-        let expired = |r: &SessionRecord| r.expires_at().is_some_and(|end| end <= now.unix_ms);
+        let expired = |r: &SessionRecord| r.expires_at().is_some_and(|end| end <= careful);
         let ends = record
             .as_ref()
             .filter(|r| clean_start || r.user != user || expired(r));

@@ -342,6 +342,7 @@ pub struct Shard {
     meters: Option<Arc<dyn Meters>>,
     storage: Room,
 
+    started: Now,
     position: Offset,
     sessions: Sessions,
     by_client: HashMap<Arc<str>, ConnId>,
@@ -414,6 +415,7 @@ impl Shard {
             names: None,
             meters: None,
             storage: Room::Enough,
+            started: now,
             position,
             sessions: Sessions::default(),
             by_client: HashMap::new(),

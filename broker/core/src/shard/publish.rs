@@ -22,6 +22,11 @@ use crate::session::content::{Content, Passing};
 use crate::session::{Handling, Inbound, Route, Session};
 use crate::state::WillRecord;
 
+/// QoS 2 messages of one session that were not released: MQTT 3 cannot tell its clients the Receive
+/// Maximum, and in MQTT 5 those of earlier connections do not count for it. Libraries that send without
+/// looking have some thousands open; nobody needs all 65,535.
+const MAX_UNRELEASED: usize = 16_384;
+
 /// What became of a PUBLISH packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
@@ -184,7 +189,9 @@ impl Shard {
                 None => {}
             }
         }
-        if session.client.version == Version::V5 && session.open_publishes() >= maximum {
+        let is_full = session.client.version == Version::V5 && session.open_publishes() >= maximum;
+        let is_hoarded = qos == QoS::ExactlyOnce && session.inbound.len() >= MAX_UNRELEASED;
+        if is_full || is_hoarded {
             return Err(Some(ReasonCode::ReceiveMaximumExceeded));
         }
         Ok(())

@@ -10,7 +10,7 @@ use super::commit::{Pending, plain_filter, wanted_key};
 use super::{ConnId, Now, Shard, fnv1a, shard_of};
 use crate::codec::ReasonCode;
 use crate::journal::{Audience, Published, Record};
-use crate::message::{Message, Offset, Publisher, QoS, Seq};
+use crate::message::{Message, Offset, Publisher, QoS, Seq, UnixMillis};
 use crate::session::content::Content;
 use crate::session::{Reading, Stage};
 use crate::state::{SessionChange, will_due_at};
@@ -99,12 +99,25 @@ impl Shard {
         }
     }
 
+    /// The wall clock for what cannot be taken back, milliseconds since the Unix epoch: a clock that is
+    /// set forward while the broker runs does not count, for it may be set back.
+    pub(super) fn careful_unix_ms(&self, now: Now) -> UnixMillis {
+        let running_ms = now.monotonic_ms.saturating_sub(self.started.monotonic_ms);
+        now.unix_ms
+            .min(self.started.unix_ms.saturating_add(running_ms))
+    }
+
     /// Offline sessions that expired, and Will Messages whose delay is over.
     fn end_due_sessions(&mut self, now: Now) {
         if self.poisoned.is_some() || self.shutting_down {
             return;
         }
-        for client_id in self.state.due_sessions(now.unix_ms, SWEEP_SESSIONS) {
+        let careful = self.careful_unix_ms(now);
+        let mut due = self.state.due_sessions(careful, SWEEP_SESSIONS);
+        if careful < now.unix_ms {
+            due.extend(self.state.due_sessions(now.unix_ms, SWEEP_SESSIONS));
+        }
+        for client_id in due {
             if shard_of(&client_id, self.options.shards) != self.options.id
                 || self.by_client.contains_key(&client_id)
                 || self.unsettled.contains_key(&client_id)
@@ -114,7 +127,7 @@ impl Shard {
             let Some(record) = self.state.session(&client_id) else {
                 continue;
             };
-            if record.expires_at().is_some_and(|end| end <= now.unix_ms) {
+            if record.expires_at().is_some_and(|end| end <= careful) {
                 self.append_end_of_record(now, &client_id, &record, Pending::Quiet { bytes: 0 });
             } else if will_due_at(&record).is_some_and(|due| due <= now.unix_ms)
                 && let Some(will) = record.will

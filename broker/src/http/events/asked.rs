@@ -217,6 +217,12 @@ impl Query {
     }
 }
 
+/// Filters and limit of a query, if it is one: for [`crate::fuzzing`].
+pub(crate) fn measure_query(query: &str) -> Option<(usize, usize)> {
+    let query = Query::of(query).ok()?;
+    Some((query.filters.len(), query.limit))
+}
+
 /// Whether a cursor can be gone on from, as a SUBSCRIBE judges it.
 pub(super) fn is_ours(api: &Api, cursor: Cursor) -> bool {
     cursor.epoch == api.journal.epoch() && cursor.offset <= api.journal.end()

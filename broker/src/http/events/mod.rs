@@ -24,6 +24,8 @@ pub(super) use sse::Chunks;
 
 use super::{Endpoint, get};
 
+pub(crate) use asked::measure_query;
+
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let filter = "A topic filter, several times if wanted; without any, everything of yours";
     vec![

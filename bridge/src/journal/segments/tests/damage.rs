@@ -169,6 +169,33 @@ fn damage_in_a_sealed_segment_is_an_error_that_names_it() {
 }
 
 #[test]
+fn entries_that_became_zeros_at_the_end_of_a_sealed_segment_are_damage_and_no_gap() {
+    let fs = filled(60);
+    let mut content = fs.content(FIRST).expect("the file is there");
+    // The header has 64 bytes; a batch begins with the length of what follows its first eight bytes.
+    let first = u32::from_le_bytes([content[64], content[65], content[66], content[67]]);
+    for from in [64 + 8 + first as usize, 64] {
+        content[from..].fill(0);
+        fs.overwrite(FIRST, &content);
+        let (writer, journal, _) = open(&fs, 1024);
+        let mut last = None;
+        let replayed = journal.replay(Offset(0), &mut |batch| {
+            last = batch.end();
+            Ok(())
+        });
+        assert!(
+            matches!(&replayed, Err(ReadError::Damaged(what)) if what.contains(FIRST)),
+            "{replayed:?}"
+        );
+        assert!(
+            last <= Some(Offset(1)),
+            "nothing comes after a gap: {last:?}"
+        );
+        drop(writer);
+    }
+}
+
+#[test]
 fn an_index_that_is_missing_or_damaged_is_built_anew() {
     let fs = filled(60);
     let indexes: Vec<String> = fs

@@ -1,0 +1,10 @@
+//! `cargo fuzz` looks for bytes that break a promise of `fuzzing::journal`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tidings_fuzz::fuzzing::{CountingHeap, journal};
+
+#[global_allocator]
+static HEAP: CountingHeap = CountingHeap;
+
+fuzz_target!(|data: &[u8]| journal(data));
