@@ -6,6 +6,7 @@ mod chat;
 mod command_line;
 mod compression;
 mod denials;
+mod edges;
 mod failure;
 mod flow;
 mod frames;
