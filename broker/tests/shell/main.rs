@@ -20,6 +20,7 @@ mod records;
 mod restart;
 mod rights;
 mod rooms;
+mod secrets;
 mod streams;
 mod unread;
 mod websocket;
