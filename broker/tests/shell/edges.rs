@@ -294,7 +294,7 @@ fn a_program_that_is_asked_cannot_send_the_broker_elsewhere() {
         TestBroker::start(|options| with_others(options, AccountOptions::default(), others));
     let mut peer = broker.peer(Kind::Tcp);
     let mut stranger = connect(Version::V5, "a");
-    stranger.username = Some("http://127.0.0.1/");
+    stranger.username = Some("mallory");
     stranger.password = Some(b"guess");
     peer.connect(stranger);
     assert!(peer.connack().is_failure());
