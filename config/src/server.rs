@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::errors::Origin;
 use crate::listen::{ListenAddress, Networks, SocketMode};
 use crate::reader::{Checks, Section};
+use crate::websocket::check_origins;
 
 /// Bytes of a listener's name: systemd takes 255, and people read it in logs.
 const MAX_NAME: usize = 64;
@@ -67,6 +68,8 @@ pub struct Listener {
     pub socket_mode: SocketMode,
     /// Path of the WebSocket endpoint; unused by `tcp`.
     pub path: String,
+    /// Pages of other hosts that may open a WebSocket here, beside those of `[websocket] origins`.
+    pub origins: Vec<String>,
     /// True: nothing is spoken there but in TLS.
     pub tls: bool,
     /// Connections over this listener at one time; 0: as many as there may be at all.
@@ -129,6 +132,7 @@ impl Default for Listener {
             ipv6_only: false,
             socket_mode: SocketMode(0o660),
             path: "/mqtt".to_owned(),
+            origins: Vec::new(),
             tls: false,
             max_connections: 0,
             auth: ListenerAuth::Inherit,
@@ -144,6 +148,7 @@ impl Section for Listener {
     const REQUIRED: &'static [&'static str] = &["kind", "address"];
 
     fn check(&self, checks: &mut Checks<'_>) {
+        check_origins(checks, &self.origins);
         if !self.path.starts_with('/') {
             checks.refuse("path", "must begin with /");
         }

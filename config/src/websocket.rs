@@ -64,15 +64,20 @@ impl Section for WebSocket {
         if self.ping_interval_s > 0 && self.ping_timeout_s >= self.ping_interval_s {
             checks.refuse("ping_timeout_s", "must be less than ping_interval_s");
         }
-        for origin in &self.origins {
-            if origin != "*" && (!origin.contains("://") || origin.ends_with('/')) {
-                checks.refuse(
+        check_origins(checks, &self.origins);
+    }
+}
+
+/// Refuses what is no origin; the broker looks closer.
+pub(crate) fn check_origins(checks: &mut Checks<'_>, origins: &[String]) {
+    for origin in origins {
+        if origin != "*" && (!origin.contains("://") || origin.ends_with('/')) {
+            checks.refuse(
                     "origins",
                     format_args!(
                         "\"{origin}\" is no origin, such as https://chat.example.org, https://*.example.org or * for all"
                     ),
                 );
-            }
         }
     }
 }

@@ -80,7 +80,7 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
         shards: u16::try_from(server.shards).unwrap_or(u16::MAX),
         listeners: settings.listeners.iter().map(listener_options).collect(),
         tls: tls_options(&settings.tls),
-        websocket: websocket_options(&settings.websocket)?,
+        websocket: websocket_options(settings)?,
         handshake: handshake::Options {
             connect_timeout: Duration::from_secs(mqtt.connect_timeout_s),
             max_connect_bytes: mqtt.max_connect_bytes as usize,
@@ -273,9 +273,12 @@ fn hook_options(hook: &tidings_config::AuthHook) -> Option<HookOptions> {
     })
 }
 
-fn websocket_options(
-    websocket: &tidings_config::WebSocket,
-) -> Result<listener::WebSocketOptions, String> {
+fn websocket_options(settings: &Settings) -> Result<listener::WebSocketOptions, String> {
+    for listener in &settings.listeners {
+        let wrong = |error| format!("{}: origins: {error}", listener.origin);
+        listener::Origins::parse(&listener.origins).map_err(wrong)?;
+    }
+    let websocket = &settings.websocket;
     let origins = listener::Origins::parse(&websocket.origins);
     Ok(listener::WebSocketOptions {
         compression: websocket.compression,
@@ -303,6 +306,8 @@ fn listener_options(listener: &Listener) -> listener::Options {
         ipv6_only: listener.ipv6_only,
         socket_mode: listener.socket_mode.0,
         path: listener.path.clone(),
+        // Said to be wrong by [`broker_options`].
+        origins: listener::Origins::parse(&listener.origins).unwrap_or_default(),
         tls: listener.tls,
         max_connections: match listener.max_connections {
             0 => None,

@@ -138,10 +138,13 @@ async fn upgrade(
     mut request: Request,
 ) -> Result<Response<Body>, Infallible> {
     let options = &served.reception.websocket;
+    let seen = request.extensions().get::<Seat>();
+    let door = seen.map(|Seat(peer, _)| peer.door.clone());
     let terms = Terms {
         subprotocols: SUBPROTOCOLS,
         needs_subprotocol: true,
         origins: &options.origins,
+        door_origins: door.as_ref().map(|door| &door.origins),
         compression: options.compression,
     };
     let agreed = match terms.agree(request.method(), request.headers()) {

@@ -125,6 +125,8 @@ pub struct Options {
     pub socket_mode: u32,
     /// Path of the WebSocket endpoint.
     pub path: String,
+    /// Pages of other hosts that may open a WebSocket here, beside those that may everywhere.
+    pub origins: Origins,
     /// Nothing is spoken there but in TLS. Kind `auto` also takes TLS if this is false and there is
     /// a certificate.
     pub tls: bool,
@@ -151,6 +153,7 @@ impl Options {
             ipv6_only: false,
             socket_mode: 0o660,
             path: "/mqtt".to_owned(),
+            origins: Origins::default(),
             tls: false,
             max_connections: None,
             mode: DoorMode::Inherit,

@@ -57,8 +57,8 @@ impl Origins {
             .map(Self)
     }
 
-    /// Judges the page that asks; `None`: it may not.
-    pub(crate) fn judge(&self, headers: &HeaderMap) -> Option<Page> {
+    /// Judges the page that asks by these and those of a listener; `None`: it may not.
+    pub(crate) fn judge(&self, headers: &HeaderMap, others: Option<&Self>) -> Option<Page> {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let Some(origin) = origins.next() else {
             return Some(Page::None);
@@ -68,11 +68,17 @@ impl Origins {
         if origins.next().is_some() {
             return None;
         }
-        let is_listed = || self.0.iter().any(|one| one.is_named(&origin));
+        let all = || {
+            self.0
+                .iter()
+                .chain(others.into_iter().flat_map(|other| &other.0))
+        };
+        let is_listed = || all().any(|one| one.is_named(&origin));
         if is_same_host(headers) || is_listed() {
             return Some(Page::Known);
         }
-        self.0.contains(&Origin::Any).then_some(Page::Any)
+        let is_any = all().any(|one| *one == Origin::Any);
+        is_any.then_some(Page::Any)
     }
 }
 
@@ -177,7 +183,11 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
         }
-        Origins::parse(&texts).unwrap().judge(&headers)
+        let judged = Origins::parse(&texts).unwrap().judge(&headers, None);
+        let (none, some) = (Origins::default(), Origins::parse(&texts).unwrap());
+        // It does not matter which of them says so.
+        assert_eq!(none.judge(&headers, Some(&some)), judged);
+        judged
     }
 
     #[test]

@@ -12,7 +12,7 @@ use axum::http::HeaderMap;
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
 
-use super::{Kind, Options, forwarded};
+use super::{Kind, Options, Origins, forwarded};
 use crate::auth::{Certified, DoorMode};
 
 /// What those who came by one listener have in common.
@@ -26,6 +26,8 @@ pub(crate) struct Door {
     pub mode: DoorMode,
     /// Places for connections; `None`: only those of the whole broker count.
     pub places: Option<Arc<Semaphore>>,
+    /// Pages of other hosts that may open a WebSocket, beside those that may everywhere.
+    pub origins: Origins,
     /// Whose PROXY header is believed; `None`: none is looked for.
     proxies: Option<Vec<IpNet>>,
     /// Whose `X-Forwarded-For` is believed; `None`: it is not looked at.
@@ -47,6 +49,7 @@ impl Door {
             kind: options.kind,
             mode: options.mode,
             places,
+            origins: options.origins.clone(),
             proxies: options.proxies.clone(),
             forwarders: options.forwarders.clone(),
             complained_ms: AtomicU64::new(0),

@@ -55,6 +55,8 @@ pub(crate) struct Terms<'a> {
     pub subprotocols: &'a [&'static str],
     pub needs_subprotocol: bool,
     pub origins: &'a Origins,
+    /// Those of the listener.
+    pub door_origins: Option<&'a Origins>,
     /// Messages may be compressed.
     pub compression: bool,
 }
@@ -100,7 +102,10 @@ impl Terms<'_> {
             StatusCode::FORBIDDEN,
             "pages of other hosts may not connect",
         );
-        let page = self.origins.judge(headers).ok_or(foreign)?;
+        let page = self
+            .origins
+            .judge(headers, self.door_origins)
+            .ok_or(foreign)?;
         let accept = headers
             .get(header::SEC_WEBSOCKET_KEY)
             .filter(|key| is_nonce(key.as_bytes()))

@@ -56,10 +56,13 @@ pub(super) async fn chat(
     mut request: Request,
 ) -> Result<Response<Body>, Problem> {
     let options = &api.reception.websocket;
+    let door = request.extensions().get::<Peer>();
+    let door = door.map(|peer| peer.door.clone());
     let terms = Terms {
         subprotocols: SUBPROTOCOLS,
         needs_subprotocol: false,
         origins: &options.origins,
+        door_origins: door.as_ref().map(|door| &door.origins),
         compression: options.compression,
     };
     let agreed = match terms.agree(request.method(), request.headers()) {
