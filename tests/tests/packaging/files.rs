@@ -58,7 +58,9 @@ fn the_package_has_what_its_unit_starts_and_every_file_is_there() {
         }
     }
     let unit = read("config/packaging/systemd/tidings.service");
-    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart="));
+    let start = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart="));
     let words: Vec<_> = start.expect("ExecStart=").split(' ').collect();
     let [program, "serve", "--config", settings] = words.as_slice() else {
         panic!("{words:?}");
@@ -102,10 +104,12 @@ fn completions_and_manual_pages_know_every_command() {
         let name = format!("tidings-{command}");
         let page = read_page(folder.path(), &name);
         assert!(page.contains(".TH tidings"), "{page}");
-        let word = command.split_once('-').map_or(command, |(first, rest)| match first {
-            "user" => rest,
-            _ => command,
-        });
+        let word = command
+            .split_once('-')
+            .map_or(command, |(first, rest)| match first {
+                "user" => rest,
+                _ => command,
+            });
         for script in [&script, &zsh, &fish] {
             assert!(script.contains(word), "{word}");
         }
