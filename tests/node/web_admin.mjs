@@ -101,6 +101,7 @@ await withBrowser(async (visit) => {
   })
   await step('a ban keeps out, and is lifted', async () => {
     await ann.go('limits')
+    await ann.page.locator('[data-testid=limits][data-known=true]').waitFor()
     await audit(ann, 'limits')
     if ((await ann.at('ban-someone').count()) > 0) {
       await ann.at('ban-someone').click()

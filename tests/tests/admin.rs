@@ -258,7 +258,9 @@ fn a_trace_shows_packets_both_ways_and_the_rule_that_refused() {
     let mut wrong = clean(Version::V5, "bens-phone");
     wrong.username = Some("ben");
     wrong.password = Some(b"guess");
-    assert!(RawClient::try_connect(broker.tcp(), &wrong, DEADLINE).is_err());
+    let refused = RawClient::try_connect(broker.tcp(), &wrong, DEADLINE);
+    let reason = refused.map(|client| client.connack().reason);
+    assert_eq!(reason.ok(), Some(ReasonCode::BadUserNameOrPassword));
     let refused = expect(&[("event", "refused".into())]);
     assert_eq!(refused["reason_name"], "BadUserNameOrPassword");
 }

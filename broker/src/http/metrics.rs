@@ -165,7 +165,7 @@ fn write_distribution(
         let mut buckets: Vec<(f64, u64)> = Vec::new();
         for (bound, count) in histogram.buckets() {
             let bound = if bound == u64::MAX {
-                f64::MAX
+                f64::INFINITY
             } else {
                 scaled(bound)
             };
