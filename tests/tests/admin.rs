@@ -259,7 +259,7 @@ fn a_trace_shows_packets_both_ways_and_the_rule_that_refused() {
     wrong.username = Some("ben");
     wrong.password = Some(b"guess");
     let refused = RawClient::try_connect(broker.tcp(), &wrong, DEADLINE);
-    let reason = refused.map(|client| client.connack().reason);
+    let reason = refused.map(|(_, connack)| connack.reason);
     assert_eq!(reason.ok(), Some(ReasonCode::BadUserNameOrPassword));
     let refused = expect(&[("event", "refused".into())]);
     assert_eq!(refused["reason_name"], "BadUserNameOrPassword");
