@@ -274,6 +274,8 @@ impl Reception {
                 transport.close_as(refusal.reason);
                 if connack.is_some() || matches!(transport, Transport::WebSocket(_)) {
                     close_gently(transport).await;
+                } else {
+                    transport.try_say_end();
                 }
             }
         }

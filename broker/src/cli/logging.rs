@@ -12,6 +12,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// Stronger than the settings, in the same syntax: `info,tidings_broker::listener=debug`.
 const VARIABLE: &str = "TIDINGS_LOG";
 
+/// Weaker than the settings: what warns of a single peer's mistakes, which any stranger can make.
+const QUIET: &str = "rustls=error";
+
 /// Sets up logging for the whole process.
 ///
 /// Gives the last lines, for administrators.
@@ -22,7 +25,7 @@ pub(super) fn start(log: &Log) -> anyhow::Result<Arc<LogTail>> {
     let filter = match std::env::var(VARIABLE) {
         Ok(directives) => EnvFilter::try_new(&directives)
             .map_err(|error| anyhow::anyhow!("{VARIABLE}: {error}"))?,
-        Err(_) => EnvFilter::try_new(log.directives())?,
+        Err(_) => EnvFilter::try_new(format!("{QUIET},{}", log.directives()))?,
     };
     let tail = Arc::<LogTail>::default();
     let lines = tracing_subscriber::fmt::layer()
