@@ -34,6 +34,7 @@ await withBrowser(async (visit) => {
   const ben = await client('bens-phone', 'ben')
   const listener = await client('bens-laptop', 'ben')
   await listener.subscribeAsync('chat/lobby/+', { qos: 1 })
+  let back = null
   for (let n = 0; n < 20; n += 1) await ben.publishAsync('chat/lobby/ben', `message ${n}`, { qos: 1 })
 
   await step('who has not the role is told so', async () => {
@@ -115,8 +116,7 @@ await withBrowser(async (visit) => {
       await ann.shot(`${folder}/admin-limits.png`)
       await ann.at('unban').click()
       await ann.at('banned').waitFor({ state: 'detached' })
-      const back = await client('bens-tablet', 'ben')
-      back.end(true)
+      back = await client('bens-tablet', 'ben')
     }
   })
   await step('it pleases in Chinese, in the dark, and on a phone', async () => {
@@ -141,4 +141,5 @@ await withBrowser(async (visit) => {
     assert.equal(await ann.page.evaluate(() => sessionStorage.getItem('tidings.session')), null)
   })
   listener.end(true)
+  back?.end(true)
 })
