@@ -149,7 +149,7 @@ fn fields_of_settings() -> usize {
         audit: _,
         otel: _,
     } = Settings::default();
-    18
+    20
 }
 
 #[test]

@@ -309,7 +309,7 @@ topics = [
         "tidings.toml:31: [[listeners]] address: \"1883\" is not an address and port, such as 127.0.0.1:1883, [::1]:1883 or 0.0.0.0:1883, nor a Unix socket, such as unix:/run/tidings/mqtt.sock",
         "tidings.toml:36: [[topics]] subscribe: is empty",
         "tidings.toml:37: [[topics]] keep: unknown key `dayz`; did you mean `days`?",
-        "tidings.toml:41: [[bridges]] address: expected tcp://host:port or ws://host:port/path",
+        "tidings.toml:41: [[bridges]] address: expected tcp:// or mqtts://host:port, or ws:// or wss://host:port/path",
         "tidings.toml:44: [[bridges]] topics.direction: \"sideways\" is none of \"in\", \"out\", \"both\"",
     ];
     let errors = file.errors();
@@ -387,7 +387,7 @@ fn errors_of_flags_and_environment_name_the_flag_and_the_variable() {
     let errors: Vec<_> = Settings::load(&sources).unwrap_err().lines().collect();
     let expected = [
         "TIDINGS_MQTT__MAX_QOS: [mqtt] max_qos: 3 is not within 0 to 2 (MQTT has no other)",
-        "TIDINGS_NOTHING__X: unknown section `nothing`; known are server, tls, auth, jwt, auth_hook, http, rooms, people, websocket, mqtt, limits, journal, state, log, sys, listeners, topics, bridges",
+        "TIDINGS_NOTHING__X: unknown section `nothing`; the shipped tidings.toml has all 20",
         "--set mqtt.receive_maximum: [mqtt] receive_maximum: expected a whole number from 0 to 65535, found string \"many\"",
         "--set server: expected section.key=value",
         "--set server: expected server.key=value",
