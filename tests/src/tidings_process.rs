@@ -465,6 +465,22 @@ impl TidingsProcess {
         self.metric(&format!("tidings_limit_hits_total{{limit=\"{limit}\"}}"))
     }
 
+    /// A limit was reached, at least so often: shards say so each quarter of a second.
+    ///
+    /// # Panics
+    /// If it was not, in time.
+    #[track_caller]
+    pub fn expect_hits(&self, limit: &str, least: u64) {
+        let until = Instant::now() + DEADLINE;
+        while self.limit_hits(limit) < least {
+            assert!(
+                Instant::now() < until,
+                "{limit} was not reached {least} times"
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     // ---- How it ends
 
     /// SIGKILL: it does nothing any more.
