@@ -48,6 +48,7 @@ fn without_file_descriptors_the_journal_is_written_and_new_clients_come_in_when_
     let broker = TidingsOptions::new()
         .open_files(320)
         .set("journal.segment_bytes", 1024 * 1024)
+        .set("journal.batch_max_bytes", 1024 * 1024)
         .start();
     let mut alice = RawClient::connect(broker.tcp(), &clean(Version::V5, "alice"));
     let mut idle: Vec<TcpStream> = Vec::new();
@@ -117,6 +118,7 @@ fn before_the_disk_is_full_nothing_more_is_kept_and_everything_else_goes_on() {
     let mut broker = TidingsOptions::new()
         .data_dir(place.join("data"))
         .set("journal.segment_bytes", 1024 * 1024)
+        .set("journal.batch_max_bytes", 1024 * 1024)
         .set("limits.disk_free_mib", free_mib)
         .start();
     let mut alice = RawClient::connect(broker.tcp(), &clean(Version::V5, "alice"));
