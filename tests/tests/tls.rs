@@ -441,7 +441,11 @@ fn a_browser_speaks_wss_with_a_certificate_that_it_was_told_to_believe() {
     let digest = String::from_utf8(digest.stdout).expect("Base64");
     let ca = pki.path("ca.crt");
     let ca = ca.to_str().expect("UTF-8");
-    let mut shell = listen(broker.mqtts(), "chat/lobby/+", &["--cafile", ca]);
+    let mut shell = listen(
+        broker.mqtts(),
+        "chat/lobby/+",
+        &["--cafile", ca, "-u", "bob"],
+    );
     let mut command = node("web_tls.mjs");
     command
         .arg(format!("https://localhost:{}/", broker.wss().port()))
@@ -460,9 +464,9 @@ fn a_browser_speaks_wss_with_a_certificate_that_it_was_told_to_believe() {
     shell.expect_line("her words", |line| line.contains("hello over WSS"));
     let said = [
         "-t",
-        "chat/lobby/bob",
+        "chat/lobby/dave",
         "-u",
-        "bob",
+        "dave",
         "-m",
         "hello from the shell",
     ];
