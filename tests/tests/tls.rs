@@ -24,7 +24,7 @@ fn with_tls(pki: &Pki, servers: &[&str]) -> TidingsOptions {
 /// One message, at QoS 1 and in MQTT 5: the end says whether the broker took it.
 fn publish(pki: &Pki, address: SocketAddr, client: Option<&str>, more: &[&str]) -> Output {
     let mut command = mosquitto("mosquitto_pub", address);
-    command.args(["-V", "5", "-q", "1", "-m", "hello", "--cafile"]);
+    command.args(["-V", "5", "-q", "1", "--cafile"]);
     command.arg(pki.path("ca.crt"));
     if let Some(client) = client {
         command
@@ -32,8 +32,10 @@ fn publish(pki: &Pki, address: SocketAddr, client: Option<&str>, more: &[&str]) 
             .arg(pki.path(&format!("{client}.crt")));
         command.arg("--key").arg(pki.path(&format!("{client}.key")));
     }
-    if !more.contains(&"-t") {
-        command.args(["-t", "free"]);
+    for (flag, usual) in [("-t", "free"), ("-m", "hello")] {
+        if !more.contains(&flag) {
+            command.args([flag, usual]);
+        }
     }
     command.args(more).output().expect("it can be started")
 }
