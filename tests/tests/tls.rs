@@ -24,7 +24,7 @@ fn with_tls(pki: &Pki, servers: &[&str]) -> TidingsOptions {
 /// One message, at QoS 1 and in MQTT 5: the end says whether the broker took it.
 fn publish(pki: &Pki, address: SocketAddr, client: Option<&str>, more: &[&str]) -> Output {
     let mut command = mosquitto("mosquitto_pub", address);
-    command.args(["-V", "5", "-q", "1", "-m", "hello", "--cafile"]);
+    command.args(["-V", "5", "-q", "1", "--cafile"]);
     command.arg(pki.path("ca.crt"));
     if let Some(client) = client {
         command
@@ -32,8 +32,10 @@ fn publish(pki: &Pki, address: SocketAddr, client: Option<&str>, more: &[&str]) 
             .arg(pki.path(&format!("{client}.crt")));
         command.arg("--key").arg(pki.path(&format!("{client}.key")));
     }
-    if !more.contains(&"-t") {
-        command.args(["-t", "free"]);
+    for (flag, usual) in [("-t", "free"), ("-m", "hello")] {
+        if !more.contains(&flag) {
+            command.args([flag, usual]);
+        }
     }
     command.args(more).output().expect("it can be started")
 }
@@ -441,7 +443,11 @@ fn a_browser_speaks_wss_with_a_certificate_that_it_was_told_to_believe() {
     let digest = String::from_utf8(digest.stdout).expect("Base64");
     let ca = pki.path("ca.crt");
     let ca = ca.to_str().expect("UTF-8");
-    let mut shell = listen(broker.mqtts(), "chat/lobby/+", &["--cafile", ca]);
+    let mut shell = listen(
+        broker.mqtts(),
+        "chat/lobby/+",
+        &["--cafile", ca, "-u", "bob"],
+    );
     let mut command = node("web_tls.mjs");
     command
         .arg(format!("https://localhost:{}/", broker.wss().port()))
@@ -460,9 +466,9 @@ fn a_browser_speaks_wss_with_a_certificate_that_it_was_told_to_believe() {
     shell.expect_line("her words", |line| line.contains("hello over WSS"));
     let said = [
         "-t",
-        "chat/lobby/bob",
+        "chat/lobby/dave",
         "-u",
-        "bob",
+        "dave",
         "-m",
         "hello from the shell",
     ];
