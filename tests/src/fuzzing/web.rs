@@ -164,8 +164,13 @@ pub fn http(data: &[u8]) {
             for name in ["authorization", "cookie", "x"] {
                 let found = token(&[(name, second)], first);
                 assert_ne!(found.as_deref(), Some(""), "an empty token is none");
-                let cut = found.is_none_or(|token| !token.contains([';', '&']) || name != "cookie");
-                assert!(cut || second.contains("token="), "{second:?}");
+                // One cookie of several ends before the next; what the query says is all of it.
+                let is_whole =
+                    |token: &String| !token.contains(';') || first.contains(token.as_str());
+                assert!(
+                    name != "cookie" || found.as_ref().is_none_or(is_whole),
+                    "{second:?}"
+                );
             }
         }
     }
