@@ -373,7 +373,7 @@ pub(crate) struct Session {
     /// First and one after the last offset that were trimmed before they were read.
     pub trimmed: Option<Box<(Offset, Offset)>>,
     /// Shared subscriptions that were told "no room" and wait to hear otherwise.
-    pub refused_groups: Vec<Arc<str>>,
+    pub refused_groups: RareQueue<Arc<str>>,
 
     pub window: Window,
     pub staged: Vec<Staged>,
@@ -433,7 +433,7 @@ impl Session {
             catch_ups: RareQueue::new(),
             histories_to_come: 0,
             trimmed: None,
-            refused_groups: Vec::new(),
+            refused_groups: RareQueue::new(),
             window: Window::new(window_limit),
             staged: Vec::new(),
             staging: 0,

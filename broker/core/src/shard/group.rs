@@ -590,7 +590,7 @@ impl Shard {
         match offered {
             Offered::Full if qos == QoS::AtMostOnce => self.stats.dropped_output_full += 1,
             Offered::Full => {
-                session.refused_groups.push(filter.clone());
+                session.refused_groups.push_back(filter.clone());
                 self.peers.send(
                     home,
                     Body::GroupRefuse {

@@ -527,7 +527,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        for filter in std::mem::take(&mut session.refused_groups) {
+        while let Some(filter) = session.refused_groups.pop_front() {
             let home = super::group::home_of(&filter, self.options.shards);
             self.peers.send(home, Body::GroupReady { filter, conn });
         }
