@@ -359,7 +359,11 @@ fn a_full_disk_ends_acknowledgements_and_turns_readiness_red_and_a_restart_recov
     };
     // The directory outlives the process; the disk is unmounted after it.
     let data_dir = disk.directory.path().join("data");
-    let mut broker = with_small_segments().data_dir(&data_dir).start();
+    // What happens at the very end: nothing is refused before.
+    let mut broker = with_small_segments()
+        .set("limits.disk_free_mib", 0)
+        .data_dir(&data_dir)
+        .start();
     assert!(broker.get("/readyz").starts_with("HTTP/1.1 200 "));
     let absent = persistent(Version::V5, "full-absent");
     let mut client = RawClient::connect(broker.tcp(), &absent);

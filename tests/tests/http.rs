@@ -1456,7 +1456,8 @@ fn the_document_tells_what_is_served() {
             let method = method.to_uppercase();
             let is_open = operation["security"] == json!([]);
             let anonymous = http.json(&method, &real, json!({}));
-            let is_for_others = is_open || path == "/metrics";
+            // Not of a page: whoever asks for it is told so first.
+            let is_for_others = is_open || path == "/metrics" || path == "/chat";
             assert_eq!(
                 anonymous.status == 401,
                 !is_for_others,

@@ -350,7 +350,8 @@ fn what_retention_took_is_a_gap() {
     broker.kill();
     let found = broker.command("fsck");
     let said = String::from_utf8_lossy(&found.stdout);
-    assert!(found.status.success(), "{said}");
+    let wrong = String::from_utf8_lossy(&found.stderr);
+    assert!(found.status.success(), "{said}{wrong}");
 }
 
 #[test]

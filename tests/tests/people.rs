@@ -121,7 +121,11 @@ fn presence_is_made_of_all_connections_of_a_user() {
 fn clients_without_a_name_and_services_have_no_presence() {
     let broker = impatient().start();
     let mut bob = listener(&broker, Version::V5, "bob", "user/#");
-    let anonymous = RawClient::connect(broker.tcp(), &clean(Version::V5, "nobody"));
+    let nameless = Connect {
+        username: None,
+        ..clean(Version::V5, "nobody")
+    };
+    let anonymous = RawClient::connect(broker.tcp(), &nameless);
     let _alice = connect(broker.tcp(), Version::V5, "alice", "phone");
     let mut seen = Vec::new();
     while seen.len() < 2 {

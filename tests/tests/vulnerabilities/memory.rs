@@ -223,7 +223,9 @@ fn qos2_identifiers_of_a_client_that_never_releases_them_are_bounded() {
 
 #[test]
 fn deep_topics_and_many_properties_are_refused_or_cost_what_they_weigh() {
-    let broker = TidingsProcess::start();
+    let broker = TidingsOptions::new()
+        .set("limits.max_user_properties", 65_535)
+        .start();
     let deep = "/".repeat(MAX_LEVELS);
     let mut client = RawClient::connect(broker.tcp(), &clean(Version::V5, "deep"));
     client.send(&publish_packet(&deep, b"x", QoS::AtLeastOnce, 1));
