@@ -28,7 +28,12 @@ fn nothing_until_the_mark(broker: &TidingsProcess, receiver: &mut RawClient, top
     receiver.subscribe(topic, QoS::AtLeastOnce);
     let mut marker = RawClient::connect(broker.tcp(), &clean(Version::V5, "second-marker"));
     marker.publish(topic, "mark", QoS::AtLeastOnce);
-    let delivery = receiver.receive();
+    // That it is here is said of the receiver itself, when the broker finds the time.
+    let own = |topic: &str| topic.ends_with("-victim/presence");
+    let mut delivery = receiver.receive();
+    while own(&delivery.topic) {
+        delivery = receiver.receive();
+    }
     assert_eq!(
         (delivery.topic.as_str(), delivery.text().as_str()),
         (topic, "mark")
@@ -132,15 +137,9 @@ fn the_broker_lends_its_rights_to_no_response_topic() {
     }
     mallory.subscribe("user/answer-mallory/reply", QoS::AtLeastOnce);
     // The services answer in the order of the requests: this one after all of those.
-    let packet_id = mallory.new_packet_id();
+    // At QoS 0: answers to the earlier ones may come before an acknowledgement.
     let request = "user/answer-mallory/request/list";
-    mallory.send(&publish_packet(
-        request,
-        br#"{"id":"last"}"#,
-        QoS::AtLeastOnce,
-        packet_id,
-    ));
-    mallory.expect_puback(packet_id);
+    mallory.publish(request, r#"{"id":"last"}"#, QoS::AtMostOnce);
     while !mallory.receive().text().contains("last") {}
     nothing_until_the_mark(&broker, &mut victim, "free/answer-mark");
 }
