@@ -4,7 +4,6 @@
 
 use tidings_core::codec::{Connect, Packet, Publish, PublishProperties, ReasonCode, Version, Will};
 use tidings_core::message::QoS;
-use tidings_tests::raw_client::publish_packet;
 use tidings_tests::{DEADLINE, RawClient, TidingsOptions, TidingsProcess, clean, persistent};
 
 fn publish<'a>(topic: &'a str, alias: Option<u16>, packet_id: u16) -> Packet<'a> {
