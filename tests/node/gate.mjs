@@ -1,5 +1,5 @@
 // A gate in front of the broker that closes for chosen paths, as networks do: what goes through such
-// a path is cut, and nothing new gets through until it opens.
+// a path is cut, and nothing new gets through until it opens. It counts what it carries.
 
 import { createServer, request } from 'node:http'
 import { connect } from 'node:net'
@@ -9,6 +9,8 @@ export async function openGate(target) {
   const { hostname, port } = new URL(target)
   const closed = new Set()
   const open = new Set()
+  const carried = new Map()
+  const count = (path, bytes) => carried.set(path, (carried.get(path) ?? 0) + bytes)
   const isClosed = (path) => [...closed].some((prefix) => path.startsWith(prefix))
   const track = (path, ...sockets) => {
     const passage = { path, sockets }
@@ -42,6 +44,8 @@ export async function openGate(target) {
       for (let i = 0; i < incoming.rawHeaders.length; i += 2) lines.push(`${incoming.rawHeaders[i]}: ${incoming.rawHeaders[i + 1]}`)
       broker.write(`${lines.join('\r\n')}\r\n\r\n`)
       broker.write(head)
+      const path = incoming.url.split('?')[0]
+      for (const side of [broker, socket]) side.on('data', (chunk) => count(path, chunk.length))
       broker.pipe(socket).pipe(broker)
     })
     track(incoming.url, socket, broker)
@@ -54,6 +58,12 @@ export async function openGate(target) {
     close(...paths) {
       for (const path of paths) closed.add(path)
       for (const { path, sockets } of [...open]) if (isClosed(path)) for (const socket of sockets) socket.destroy()
+    },
+    /** Bytes that went through the WebSockets of a path, both ways, since this was asked last. */
+    carried(path) {
+      const bytes = carried.get(path) ?? 0
+      carried.delete(path)
+      return bytes
     },
     reopen(...paths) {
       for (const path of paths) closed.delete(path)

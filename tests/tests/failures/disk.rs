@@ -152,6 +152,30 @@ fn a_sync_that_says_the_disk_is_full_stops_acknowledging_and_a_restart_recovers(
     });
 }
 
+/// A browser, which may know no other word, is told that it is the broker's fault.
+#[test]
+fn over_websocket_a_disk_that_failed_is_close_code_1011() {
+    let machine = Machine::start();
+    let mut clients = [(Version::V311, "alice"), (Version::V5, "bob")].map(|(version, name)| {
+        let client = RawClient::connect(machine.broker.ws(), &clean(version, name));
+        (client, format!("chat/lobby/{name}"))
+    });
+    machine.set(Fault {
+        write: EIO,
+        sync: EIO,
+        ..Fault::default()
+    });
+    let (first, topic) = &mut clients[0];
+    first.send(&publish_packet(topic, b"lost", QoS::AtLeastOnce, 1));
+    await_answer(&machine, "/readyz", "503");
+    for (client, topic) in &mut clients {
+        // It may have ended already.
+        let _ = client.try_send(&publish_packet(topic, b"lost", QoS::AtLeastOnce, 2));
+        while client.try_next().is_ok() {}
+        assert_eq!(client.link().close_code(), Some(1011), "{topic}");
+    }
+}
+
 /// The state is the journal, indexed: what cannot be written there is in the journal.
 #[test]
 fn a_disk_that_fails_under_the_state_loses_nothing() {
