@@ -7,6 +7,7 @@
 //! * [`Pki`]: certificates of a CA of its own, and what OpenSSL finds at a port.
 //! * [`crash`]: the crash test, as a library for a test and for `cargo run --bin crash`.
 //! * [`fuzzing`]: what must hold whatever bytes come.
+//! * [`soak`]: a mixed load for an hour, as a library for `cargo run --bin soak` and a short test.
 //! * [`simulation`]: the heart of the broker with disk, network and clients, from a seed.
 //!
 //! Everything here blocks and panics with a sentence when what was expected does not happen within
@@ -26,6 +27,7 @@ pub mod program;
 pub mod raw_client;
 pub mod seeded;
 pub mod simulation;
+pub mod soak;
 pub mod tidings_process;
 pub mod websocket;
 

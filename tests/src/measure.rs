@@ -33,6 +33,36 @@ pub fn memory(id: u32) -> io::Result<Memory> {
     })
 }
 
+/// Time of CPUs that the process `id` and its threads used so far, in user and system mode, seconds.
+///
+/// # Errors
+/// If there is no such process.
+pub fn cpu_seconds(id: u32) -> io::Result<f64> {
+    /// Linux counts in these for every program, whatever its own clock has (`USER_HZ`).
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // The name of the program may have blanks; it ends with the last parenthesis.
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks = |at: usize| -> io::Result<f64> {
+        let field = after_name.split_whitespace().nth(at);
+        field
+            .and_then(|field| field.parse().ok())
+            .ok_or_else(|| io::Error::other(format!("/proc/{id}/stat: {stat}")))
+    };
+    // Fields 14 and 15 of proc(5); the first after the name is field 3.
+    Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
+}
+
+/// File descriptors and threads of the process `id`.
+///
+/// # Errors
+/// If there is no such process.
+pub fn descriptors_and_threads(id: u32) -> io::Result<(usize, usize)> {
+    let count =
+        |what: &str| Ok::<_, io::Error>(fs::read_dir(format!("/proc/{id}/{what}"))?.count());
+    Ok((count("fd")?, count("task")?))
+}
+
 /// Bytes that the files below `path` take on the disk: blocks that are there, not lengths.
 ///
 /// # Errors

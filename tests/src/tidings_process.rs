@@ -346,6 +346,13 @@ impl TidingsProcess {
         self.ports().mqtts[0]
     }
 
+    /// Whether it has a listener for MQTT in TLS.
+    pub fn speaks_tls(&self) -> bool {
+        self.ports
+            .as_ref()
+            .is_some_and(|ports| !ports.mqtts.is_empty())
+    }
+
     /// Its first listener for WebSocket and HTTP in TLS, if the options have one.
     #[track_caller]
     pub fn wss(&self) -> SocketAddr {

@@ -3,6 +3,7 @@
 //!
 //! Everyone waits on one condition, with a time limit; nobody holds the lock while doing anything.
 
+use std::net::SocketAddr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ pub struct Life {
     number: u64,
     tcp: Endpoint,
     websocket: Endpoint,
+    tls: Option<SocketAddr>,
 }
 
 impl Life {
@@ -26,6 +28,22 @@ impl Life {
             self.tcp
         }
     }
+
+    /// Where MQTT is spoken in TLS, if it is.
+    pub fn tls(self) -> Option<SocketAddr> {
+        self.tls
+    }
+}
+
+/// How long everybody waits between two things that they do.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// A publisher, between two windows of messages.
+    pub publish: Duration,
+    /// A talker, between two sayings.
+    pub talk: Duration,
+    /// A guest, between coming and going.
+    pub come_and_go: Duration,
 }
 
 /// Counts of all threads together.
@@ -72,6 +90,7 @@ struct State {
 /// The board itself.
 #[derive(Debug)]
 pub struct Board {
+    pace: Pace,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -88,8 +107,9 @@ impl Drop for GiveUp<'_> {
 
 impl Board {
     /// For so many clients.
-    pub fn new(publishers: usize, subscribers: usize) -> Self {
+    pub fn new(pace: Pace, publishers: usize, subscribers: usize) -> Self {
         Self {
+            pace,
             state: Mutex::new(State {
                 life: None,
                 lives: 0,
@@ -125,6 +145,7 @@ impl Board {
             number: state.lives,
             tcp: broker.tcp(),
             websocket: broker.ws(),
+            tls: broker.speaks_tls().then(|| broker.mqtts()),
         });
         self.changed.notify_all();
     }
@@ -175,6 +196,10 @@ impl Board {
 
     // ---- The clients' side
 
+    pub fn is_down(&self) -> bool {
+        self.lock().life.is_none()
+    }
+
     /// Waits for a broker that is not the one of `known`; `None` at [`Stage::GiveUp`].
     pub fn wait_for_broker(&self, known: Option<Life>) -> Option<Life> {
         let mut state = self.lock();
@@ -189,6 +214,11 @@ impl Board {
             }
             state = self.wait(state, Duration::from_secs(1));
         }
+    }
+
+    /// How long everybody waits between two things.
+    pub fn pace(&self) -> Pace {
+        self.pace
     }
 
     /// Waits for `time`, or less if the test comes to its next stage.
@@ -241,6 +271,19 @@ impl Board {
     pub fn violation(&self, what: String) {
         self.lock().violations.push(what);
         self.changed.notify_all();
+    }
+
+    /// Waits for `time`, or less if something is violated.
+    pub fn wait_for_violations(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut state = self.lock();
+        while state.violations.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            state = self.wait(state, left);
+        }
     }
 
     pub fn has_violations(&self) -> bool {

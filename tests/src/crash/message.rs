@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use tidings_core::codec::{Packet, ReasonCode};
 use tidings_core::message::QoS;
 
-use crate::Delivery;
 use crate::seeded::Seeded;
+use crate::{ClientError, Delivery};
 
 /// Topics of one publisher: order holds in each, and a batch of the journal mixes them.
 pub const TOPICS: usize = 3;
@@ -111,4 +112,14 @@ pub fn is_exactly_once(delivery: &Delivery) -> bool {
 fn parse_seq(payload: &[u8]) -> Option<u64> {
     let end = payload.iter().position(|&byte| byte == b' ')?;
     std::str::from_utf8(payload.get(..end)?).ok()?.parse().ok()
+}
+
+/// What nobody waited for; a broker that stops says so, which is an end like others.
+pub fn unexpected(packet: &Packet<'_>) -> ClientError {
+    match packet {
+        Packet::Disconnect(end) if end.reason == ReasonCode::ServerShuttingDown => {
+            ClientError::Closed
+        }
+        other => ClientError::Transport(format!("unexpected {other:?}")),
+    }
 }

@@ -10,13 +10,13 @@
 //! The seed decides what is done and to what; when the system runs which thread is not in its power,
 //! so a failure is found again by many rounds, not by one.
 
-mod board;
+pub(crate) mod board;
 mod damage;
 mod message;
-mod publisher;
+pub(crate) mod publisher;
 mod report;
-mod room;
-mod subscriber;
+pub(crate) mod room;
+pub(crate) mod subscriber;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ use tidings_core::message::QoS;
 
 use crate::seeded::Seeded;
 use crate::{TidingsOptions, TidingsProcess};
-use board::Board;
+use board::{Board, Pace};
 use damage::Damage;
 use publisher::Publisher;
 use room::{Guest, Talker};
@@ -59,6 +59,13 @@ const START_TIME: Duration = Duration::from_millis(60);
 const ROUNDS_WITHOUT_ACK: u32 = 10;
 /// In the end something must arrive at least this often.
 const STANDSTILL: Duration = Duration::from_secs(30);
+
+/// As fast as it goes; of the room all is read in the end, a few hundred messages at a time.
+const PACE: Pace = Pace {
+    publish: Duration::ZERO,
+    talk: Duration::from_millis(5),
+    come_and_go: Duration::from_millis(30),
+};
 
 /// Bytes of a segment: small, so that kills also find the broker between two of them.
 const SEGMENT_BYTES: u32 = 1 << 20;
@@ -93,7 +100,7 @@ pub fn run(options: Options, mut progress: impl FnMut(&Report)) -> Result<Report
     let mut guest = Guest::new();
     room::prepare(&broker, &talkers);
     let speakers = publishers.len() + talkers.len() + 1;
-    let board = Board::new(speakers, subscribers.len());
+    let board = Board::new(PACE, speakers, subscribers.len());
 
     let came_to_the_end = thread::scope(|scope| {
         // Whatever happens here, the others must end, or the scope does not.
@@ -215,7 +222,7 @@ fn one_recovery(
     report.recoveries.push(launched.elapsed());
 }
 
-fn check_the_files(broker: &mut TidingsProcess, board: &Board) {
+pub(crate) fn check_the_files(broker: &mut TidingsProcess, board: &Board) {
     let status = broker.terminate();
     if !status.success() {
         board.violation(format!("the broker stopped with {status}"));
@@ -223,7 +230,7 @@ fn check_the_files(broker: &mut TidingsProcess, board: &Board) {
     fsck(broker, "after a clean stop", board);
 }
 
-fn fsck(broker: &TidingsProcess, when: &str, board: &Board) {
+pub(crate) fn fsck(broker: &TidingsProcess, when: &str, board: &Board) {
     let output = broker.command("fsck");
     if !output.status.success() {
         board.violation(format!(
@@ -236,7 +243,7 @@ fn fsck(broker: &TidingsProcess, when: &str, board: &Board) {
 }
 
 /// Both QoS, both ways of resuming, all transports.
-fn publishers(random: &mut Seeded) -> Vec<Publisher> {
+pub(crate) fn publishers(random: &mut Seeded) -> Vec<Publisher> {
     use QoS::{AtLeastOnce, ExactlyOnce};
     use publisher::Resume::{Persistent, StartOver};
     [
@@ -261,7 +268,7 @@ fn publishers(random: &mut Seeded) -> Vec<Publisher> {
 }
 
 /// Both QoS, large and small windows, all transports.
-fn subscribers(random: &mut Seeded) -> Vec<Subscriber> {
+pub(crate) fn subscribers(random: &mut Seeded) -> Vec<Subscriber> {
     use QoS::{AtLeastOnce, ExactlyOnce};
     [
         (Version::V311, AtLeastOnce, None, false),

@@ -8,7 +8,7 @@ use tidings_core::codec::{Ack, Packet, Publish, PublishProperties, ReasonCode, V
 use tidings_core::message::QoS;
 
 use super::board::{Board, Life, Stage};
-use super::message::{Line, TOPICS};
+use super::message::{Line, TOPICS, unexpected};
 use crate::seeded::Seeded;
 use crate::{ClientError, Endpoint, RawClient, clean, persistent};
 
@@ -129,7 +129,10 @@ impl Publisher {
         self.send_again(&mut client, board)?;
         loop {
             match board.stage() {
-                Stage::Work => self.send_more(&mut client, window, board)?,
+                Stage::Work => {
+                    self.send_more(&mut client, window, board)?;
+                    board.stay_away(board.pace().publish);
+                }
                 Stage::Finish if !self.in_flight.is_empty() => {}
                 Stage::Finish if !self.is_closed => self.close(&mut client, board)?,
                 Stage::Finish => return Ok(true),
@@ -291,7 +294,7 @@ impl Publisher {
         acked: &mut u64,
     ) -> Result<(), ClientError> {
         let (Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubComp(ack)) = packet else {
-            return Err(ClientError::Transport(format!("unexpected {packet:?}")));
+            return Err(unexpected(packet));
         };
         let wrong = |what: &str| ClientError::Transport(format!("{what}: {packet:?}"));
         let at = self

@@ -25,10 +25,6 @@ const ROOM: &str = "yard";
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two questions to a service that does not listen yet.
 const AGAIN: Duration = Duration::from_millis(20);
-/// Between two things that a guest does.
-const GUEST_PAUSE: Duration = Duration::from_millis(30);
-/// Between two sayings: in the end all of them are read, a few hundred at a time.
-const TALK_PAUSE: Duration = Duration::from_millis(5);
 /// Messages that later ones change: those of a moment ago.
 const RECENT: usize = 8;
 
@@ -227,7 +223,7 @@ impl Talker {
                 }
                 self.read = seq;
             }
-            board.stay_away(TALK_PAUSE);
+            board.stay_away(board.pace().talk);
             self.think_of_something();
         }
     }
@@ -341,7 +337,7 @@ impl Guest {
             ) {
                 return Err(ClientError::Transport(format!("join or kick: {answer}")));
             }
-            board.stay_away(GUEST_PAUSE);
+            board.stay_away(board.pace().come_and_go);
         }
     }
 }

@@ -11,7 +11,7 @@ use tidings_core::codec::{Ack, Connect, Disconnect, Packet, ReasonCode, Version}
 use tidings_core::message::QoS;
 
 use super::board::{Board, Life, Stage};
-use super::message::{Arrival, Arrivals, FILTER, is_exactly_once};
+use super::message::{Arrival, Arrivals, FILTER, is_exactly_once, unexpected};
 use super::publisher::Publisher;
 use crate::seeded::Seeded;
 use crate::{ClientError, Delivery, RawClient, TidingsProcess, persistent};
@@ -202,7 +202,7 @@ impl Subscriber {
                 )));
                 Ok(())
             }
-            other => Err(ClientError::Transport(format!("unexpected {other:?}"))),
+            other => Err(unexpected(other)),
         }
     }
 
