@@ -594,6 +594,33 @@ fn a_position_is_saved_lazily_and_little_is_repeated_after_a_crash() {
 }
 
 #[test]
+fn who_is_here_and_gets_nothing_does_not_hold_the_journal_back() {
+    for shards in [1, 4] {
+        let mut house = House::new(Setup::shards(shards));
+        let idle = house.connect(alice());
+        house.subscribe(idle, &[Filter::qos1("rare")]);
+        let sharing = house.connect(Login::v5("sharing").persistent());
+        house.subscribe(sharing, &[Filter::qos1("$share/group/rare")]);
+        let reader = house.connect(Login::v5("reader").persistent());
+        house.subscribe(reader, &[Filter::qos1("a")]);
+        let bob = house.connect(Login::v5("bob"));
+        for n in 0..2000 {
+            house.publish(bob, Post::qos1("a", &n.to_string()));
+        }
+        house.advance(2_000);
+        let end = house.disk.journal().end().0;
+        let lowest = house.disk.state().lowest_position().expect("sessions").0;
+        assert!(end - lowest < 100, "{lowest} of {end}");
+        house.crash(0);
+        house.settle();
+        house.reconnect(idle, alice());
+        let bob = house.connect(Login::v5("bob"));
+        house.publish(bob, Post::qos1("rare", "at last"));
+        assert_eq!(house.take_payloads(idle), ["at last"]);
+    }
+}
+
+#[test]
 fn a_message_is_stored_once_whatever_the_number_of_its_receivers() {
     let mut house = House::new(Setup::shards(4));
     let bob = house.connect(Login::v5("bob"));

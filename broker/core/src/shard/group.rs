@@ -634,6 +634,12 @@ impl Shard {
         self.peers.send(home, Body::GroupAck { filter, assignment });
     }
 
+    /// All are saved next time, also those that got nothing.
+    pub(super) fn note_idle_groups(&mut self) {
+        let groups = self.groups.by_key.values_mut();
+        groups.for_each(|group| group.progressed = true);
+    }
+
     pub(super) fn save_groups(&mut self) {
         let mut keys: Vec<u32> = self
             .groups

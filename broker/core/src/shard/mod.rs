@@ -388,6 +388,8 @@ pub struct Shard {
     outputs: VecDeque<Output>,
     last_sweep_ms: u64,
     last_save_ms: u64,
+    /// Where the shard was when it last saved also who got nothing; see `upkeep`.
+    idle_saved: Offset,
     /// When what is received now was read, if its next PUBLISH is to be timed; else 0.
     read_us: u64,
     stats: Stats,
@@ -447,6 +449,7 @@ impl Shard {
             outputs: VecDeque::new(),
             last_sweep_ms: now.monotonic_ms,
             last_save_ms: now.monotonic_ms,
+            idle_saved: position,
             read_us: 0,
             stats: Stats::default(),
         };

@@ -21,6 +21,13 @@ const SWEEP_MS: u64 = 1000;
 /// Offline sessions that one sweep ends at most; the next one goes on.
 const SWEEP_SESSIONS: usize = 256;
 
+/// Entries of the journal after which also sessions that got nothing are saved, ...
+const IDLE_ENTRIES: u64 = 1000;
+
+/// ... and so many more for each of them, in each shard, so that this stays a small part of what the
+/// journal takes.
+const IDLE_ENTRIES_PER_SESSION: u64 = 16;
+
 impl Shard {
     /// The start: which filters must be kept for, and sessions whose connection a stop or crash
     /// ended without a word.
@@ -146,6 +153,7 @@ impl Shard {
         if self.poisoned.is_some() {
             return;
         }
+        self.note_idle();
         let moved: Vec<ConnId> = self
             .sessions
             .iter()
@@ -157,6 +165,20 @@ impl Shard {
             self.save_progress(conn, position, Pending::Quiet { bytes: 0 });
         }
         self.save_groups();
+    }
+
+    /// Who is here and gets nothing moves on as well, or its record would hold the journal back, and seem
+    /// to miss what was never for it.
+    fn note_idle(&mut self) {
+        let sessions = self.sessions.len() as u64 * u64::from(self.options.shards);
+        let due = IDLE_ENTRIES + IDLE_ENTRIES_PER_SESSION * sessions;
+        let since = self.position.0.saturating_sub(self.idle_saved.0);
+        if since < due {
+            return;
+        }
+        self.idle_saved = self.position;
+        self.sessions.iter_mut().for_each(|s| s.progressed = true);
+        self.note_idle_groups();
     }
 
     /// Appends where a session is: everything before its cursor was handed over, and these
