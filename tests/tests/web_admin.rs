@@ -12,6 +12,7 @@ fn an_administrator_sees_how_the_broker_does_and_acts() {
         .set("auth.mode", "\"accounts\"")
         .set("auth.password_memory_kib", 1024)
         .set("auth.password_passes", 1)
+        .set("limits.slow_after_s", 1)
         .start();
     assert!(
         broker.get("/admin").contains("<script"),
@@ -40,6 +41,8 @@ fn an_administrator_sees_how_the_broker_does_and_acts() {
         "figures and plots are drawn",
         "a trace shows what a client does, and the rule that refuses",
         "sessions are found, and one is disconnected",
+        "who reads slowly is seen from the first page on",
+        "a broker that does not answer is not called well",
         "rooms, storage, log and audit are told",
         "a ban keeps out, and is lifted",
         "it pleases in Chinese, in the dark, and on a phone",

@@ -12,12 +12,10 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tidings_bridge::journal::segments::fs::{Fs, RealFs};
 use tidings_bridge::journal::segments::{FsckReport, fsck};
-use tidings_bridge::state::{
-    Difference, Kind, Options, Records as _, SledState, compare, rebuild_in_memory,
-};
+use tidings_bridge::state::{Options, Records as _, SledState, compare, rebuild_in_memory};
 use tidings_broker::store::journal_folder;
-use tidings_core::journal::{Batch, Entry, Record};
-use tidings_core::message::Seq;
+use tidings_core::journal::{Audience, Batch, Entry, Record};
+use tidings_core::message::{Offset, Seq};
 use tidings_core::state::State;
 
 use super::{FOUND_PROBLEMS, SettingsArgs};
@@ -169,16 +167,9 @@ fn check_state(
         bar.set_length(total);
         bar.set_position(done);
     };
-    // Of what became of messages that are gone, a part may be forgotten.
-    let mut firsts: HashMap<Arc<str>, Seq> = HashMap::new();
+    let mut left = Left::new(report.start);
     fsck(journal, &mut progress, &mut |entry: Entry| {
-        if let Record::Published(published) = &entry.record
-            && published.seq != Seq(0)
-        {
-            let first = firsts.entry(published.stream.clone());
-            let first = first.or_insert(published.seq);
-            *first = published.seq.min(*first);
-        }
+        left.note(&entry);
         waiting.entries.push((0, entry));
         if waiting.entries.len() >= BATCH {
             apply(&mut waiting);
@@ -188,10 +179,9 @@ fn check_state(
     if let Some(error) = failed {
         return Err(error).context("the copy of the state cannot be written");
     }
-    let mut first = |stream: &str| {
-        let head = || Seq(State::stream_head(&built, stream).0 + 1);
-        Some(firsts.get(stream).copied().unwrap_or_else(head))
-    };
+    // The broker forgets what became of messages that are gone when it comes to it: one of the two may have,
+    // and the other not yet. Of messages that are left, both must know the same.
+    let mut first = |stream: &str| Some(left.first_of(stream, &built));
     built.forget_changes(&mut first);
     on_disk.forget_changes(&mut first);
     let settled = on_disk
@@ -203,10 +193,7 @@ fn check_state(
         &built,
         &mut |done| bar.set_position(done),
         &mut |difference| {
-            // Retention takes messages before their entries are gone, and a snapshot may have forgotten what
-            // the state on disk has until its next checkpoint.
-            let is_late = matches!(difference, Difference::OnlyLeft(Kind::Change, _));
-            if !is_late && problems.len() < DIFFERENCES {
+            if problems.len() < DIFFERENCES {
                 problems.push(format!(
                     "state on disk (left) and journal (right): {difference}"
                 ));
@@ -215,6 +202,40 @@ fn check_state(
     );
     bar.finish_and_clear();
     Ok(problems)
+}
+
+/// What retention has left of each stream, as the broker sees it.
+struct Left {
+    /// Where nothing is missing from on: before it only history counts.
+    start: Offset,
+    firsts: HashMap<Arc<str>, Seq>,
+}
+
+impl Left {
+    fn new(start: Offset) -> Self {
+        Self {
+            start,
+            firsts: HashMap::new(),
+        }
+    }
+
+    /// Takes an entry of the journal into account; they come in their order.
+    fn note(&mut self, entry: &Entry) {
+        let Record::Published(published) = &entry.record else {
+            return;
+        };
+        let is_left = entry.offset >= self.start || published.history;
+        if is_left && published.audience == Audience::Everyone {
+            let first = self.firsts.entry(published.stream.clone());
+            first.or_insert(published.seq);
+        }
+    }
+
+    /// The number of the first message that is left, or of the next one that will come.
+    fn first_of(&self, stream: &str, state: &dyn State) -> Seq {
+        let next = || Seq(state.stream_head(stream).0 + 1);
+        self.firsts.get(stream).copied().unwrap_or_else(next)
+    }
 }
 
 /// A copy of a directory beside it; removed when dropped.
@@ -253,3 +274,6 @@ fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

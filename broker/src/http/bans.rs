@@ -17,7 +17,7 @@ use crate::limits::{Ban, Banned};
 const MAX_SLOW: usize = 1000;
 
 /// Bytes of a name, and of a reason.
-const MAX_WORDS: usize = 1024;
+pub(super) const MAX_WORDS: usize = 1024;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![

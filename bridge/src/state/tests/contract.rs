@@ -503,6 +503,25 @@ fn what_became_of_messages_that_are_gone_is_forgotten() {
 }
 
 #[test]
+fn what_is_forgotten_goes_to_disk_without_an_entry_after_it() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut log = Log::default();
+    log.append([
+        entry_of_room(1, "chat/r/ann", "helo"),
+        entry_of_room(2, "chat/r/ann/edit/1", "hello"),
+    ]);
+    let (state, _) = log.open(directory.path());
+    assert_eq!(state.checkpoint().expect("checkpoint"), log.end);
+    assert_eq!(state.forget_changes(&mut |_| Some(Seq(3))), 1);
+    assert_eq!(state.checkpoint().expect("checkpoint"), log.end);
+    assert_eq!(state.pending_records(), 0);
+    drop(state);
+    let (state, report) = log.open(directory.path());
+    assert_eq!(report.set_aside, None);
+    assert!(State::changes(&state, "chat/r", Seq(1), 10).is_empty());
+}
+
+#[test]
 fn recalls_are_found_by_range() {
     each(|subject, log| {
         let recall = |seq: u64, of: u64| entry_of_room(seq, &format!("chat/r/ann/recall/{of}"), "");

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tidings_core::shard::shard_of;
 use tokio::sync::oneshot;
 
+use super::super::bans::MAX_WORDS;
 use super::super::place::{At, Query};
 use super::super::sessions::{first, offline, online};
 use super::super::{Api, Endpoint, Problem, delete, get, reply};
@@ -46,6 +47,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             end,
             "End the connection; Session State stays as long as it would",
         )
+        .query("why", "string", "For the audit log, at most 1024 bytes")
         .answers_nothing(),
     ]
 }
@@ -68,6 +70,13 @@ struct Listing {
     #[serde(default)]
     after: String,
     limit: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ending {
+    #[serde(default)]
+    why: String,
 }
 
 fn stopping() -> Problem {
@@ -152,7 +161,12 @@ async fn end(
     State(api): State<Api>,
     admin: Admin,
     At(client_id): At<String>,
+    Query(Ending { why }): Query<Ending>,
 ) -> Result<Response, Problem> {
+    if why.len() > MAX_WORDS {
+        let text = format!("why has at most {MAX_WORDS} bytes");
+        return Err(Problem::bad_request(text));
+    }
     let shards = &api.reception.shards;
     let shard = shard_of(&client_id, shards.len());
     let id = client_id.clone();
@@ -161,7 +175,7 @@ async fn end(
     let ended = shards.visit(shard, end).await.map_err(|_| stopping())?;
     let result = ended.then_some(()).ok_or("there is no such session");
     api.audit
-        .record(&admin.actor, "disconnect", &client_id, "", result);
+        .record(&admin.actor, "disconnect", &client_id, &why, result);
     match result {
         Ok(()) => Ok(reply::done()),
         Err(why) => Err(Problem::not_found(why)),

@@ -34,7 +34,7 @@ describe('plots', () => {
 
   it('leave out what was not measured', () => {
     const box = areaOf(100, 50)
-    expect(linePath([1, null, 1, 0], 4, 1, box)).toBe('M0 0M66.7 0L100 50')
+    expect(linePath([1, null, 1, 0], 4, 1, box)).toBe('M0 0h0M66.7 0L100 50')
     expect(linePath([], 4, 1, box)).toBe('')
     // What is newest is at the right, however little there is.
     expect(linePath([1, 0], 4, 1, box)).toBe('M66.7 0L100 50')

@@ -1,7 +1,10 @@
 // What the page asks of the broker, with the token of who signed in.
 
+import { w } from './words'
+
 export class ApiError extends Error {
   constructor(
+    /** 0: there was no answer. */
     readonly status: number,
     text: string,
   ) {
@@ -31,7 +34,8 @@ export class Api {
         ...(signal ? { signal } : {}),
       })
     } catch (error) {
-      throw new ApiError(0, error instanceof Error ? error.message : String(error))
+      if (signal?.aborted) throw error
+      throw new ApiError(0, w('unreachable'))
     }
     if (response.ok) return response
     if (response.status === 401 || response.status === 403) this.refused(response.status)

@@ -10,6 +10,7 @@ export interface Subject {
 export interface Deeds {
   /** Does something, and says that it is done or why not. */
   attempt(what: string, how: () => Promise<void>): Promise<boolean>
+  /** Asks whether and why, ends the connection, and says whether it did. */
   disconnect(clientId: string): Promise<boolean>
   ban(subject: Subject): void
   trace(subject: Subject): void

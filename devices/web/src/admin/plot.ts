@@ -19,7 +19,10 @@ export function topOf(values: readonly (number | null)[]): number {
 
 const short = (value: number) => String(Math.round(value * 10) / 10)
 
-/** A line through `values`, the last one at the right end of `places` places; gaps where there is none. */
+/**
+ * A line through `values`, the last one at the right end of `places` places; gaps where there is none, and a dot
+ * for what stands alone.
+ */
 export function linePath(values: readonly (number | null)[], places: number, top: number, box: Box): string {
   let path = ''
   let isDrawing = false
@@ -31,6 +34,7 @@ export function linePath(values: readonly (number | null)[], places: number, top
     const x = ((places - values.length + index) / Math.max(1, places - 1)) * box.width
     const y = box.height - (Math.min(value, top) / top) * box.height
     path += `${isDrawing ? 'L' : 'M'}${short(x)} ${short(y)}`
+    if (!isDrawing && (values[index + 1] ?? null) === null) path += 'h0'
     isDrawing = true
   })
   return path
