@@ -350,7 +350,7 @@ impl Broker {
                 .system_interval
                 .map(|every| (every, sources.clone(), system.clone())),
             tokens,
-            pressure: (limits, data_dir, mailboxes.clone()),
+            pressure: (limits, data_dir, mailboxes.clone(), readiness.clone()),
             api,
             tls: tls.clone(),
             heartbeat: heartbeat
@@ -510,7 +510,7 @@ struct Listening {
     reception: Arc<Reception>,
     statistics: Option<(Duration, Arc<Sources>, SystemValues)>,
     tokens: Option<Arc<Tokens>>,
-    pressure: (Arc<Limits>, PathBuf, Mailboxes),
+    pressure: (Arc<Limits>, PathBuf, Mailboxes, Readiness),
     api: http::Api,
     tls: Option<Arc<Front>>,
     heartbeat: Option<(Duration, Pulse)>,
@@ -544,8 +544,8 @@ impl Listening {
         if let Some((every, sources, values)) = self.statistics {
             tokio::spawn(system::publish(every, sources, values));
         }
-        let (limits, data_dir, shards) = self.pressure;
-        tokio::spawn(limits::watch(limits, data_dir, shards));
+        let (limits, data_dir, shards, readiness) = self.pressure;
+        tokio::spawn(limits::watch(limits, data_dir, shards, readiness));
         if let Some(tokens) = self.tokens {
             tokio::spawn(tokens.keep_fresh());
         }

@@ -55,6 +55,10 @@ pub struct Limits {
     pub max_retained_messages: u64,
     /// MiB of all retained messages; 0: no limit.
     pub max_retained_mib: u64,
+    /// The same count of one user.
+    pub max_retained_messages_per_user: u64,
+    /// The same memory of one user.
+    pub max_retained_mib_per_user: u64,
     /// Sessions that outlive their connections; 0: no limit.
     pub max_sessions: u64,
     /// Bytes waiting to be written to one connection; over it the receiver lags and reads on from
@@ -107,6 +111,8 @@ impl Default for Limits {
             publish_burst_s: 5,
             max_retained_messages: 1_000_000,
             max_retained_mib: 1024,
+            max_retained_messages_per_user: 100_000,
+            max_retained_mib_per_user: 256,
             max_sessions: 1_000_000,
             output_bytes_per_connection: 65_536,
             slow_after_s: 10,
@@ -259,6 +265,18 @@ impl Section for Limits {
             (
                 "max_retained_mib",
                 self.max_retained_mib,
+                0..=1_073_741_824,
+                "0 is no limit",
+            ),
+            (
+                "max_retained_messages_per_user",
+                self.max_retained_messages_per_user,
+                0..=1_000_000_000,
+                "0 is no limit",
+            ),
+            (
+                "max_retained_mib_per_user",
+                self.max_retained_mib_per_user,
                 0..=1_073_741_824,
                 "0 is no limit",
             ),

@@ -1,15 +1,15 @@
 //! What must be found by time or by position, without looking at every session: when sessions are
-//! due, and the lowest offset that anyone still needs.
+//! due, and the lowest offset that anyone still needs; and sums that limits ask for.
 //!
-//! Both are kept in memory and built when the state is opened: about 60 bytes and a shared Client
+//! All are kept in memory and built when the state is opened: about 60 bytes and a shared Client
 //! Identifier for an offline session that will expire, and one counter per distinct offset. This
 //! module does not know the records themselves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tidings_core::message::{Offset, UnixMillis};
-use tidings_core::state::{Retained, SessionRecord, will_due_at};
+use tidings_core::state::{Retained, RetainedSum, SessionRecord, will_due_at};
 
 /// Where a session stands in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,22 +28,43 @@ impl Place {
     }
 }
 
-/// All retained messages together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// All retained messages together, and those of each user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RetainedTotal {
-    pub(super) count: u64,
-    /// Of topics and payloads.
-    pub(super) bytes: u64,
+    pub(super) all: RetainedSum,
+    /// Who has none is not there; nor are those without a name.
+    users: HashMap<Arc<str>, RetainedSum>,
 }
 
 impl RetainedTotal {
     /// One changed from `before` to `after`; `None`: it is not there.
     pub(super) fn changed(&mut self, before: Option<&Retained>, after: Option<&Retained>) {
-        self.count += u64::from(after.is_some());
-        self.count -= u64::from(before.is_some());
-        self.bytes += after.map_or(0, Retained::bytes);
-        self.bytes -= before.map_or(0, Retained::bytes);
+        if let Some(after) = after {
+            self.all.add(after);
+            let user = user_of(after);
+            if !user.is_empty() {
+                self.users.entry(user.clone()).or_default().add(after);
+            }
+        }
+        if let Some(before) = before {
+            self.all.take(before);
+            let user = user_of(before);
+            if let Some(sum) = self.users.get_mut(user) {
+                sum.take(before);
+                if sum.count == 0 {
+                    self.users.remove(user);
+                }
+            }
+        }
     }
+
+    pub(super) fn of(&self, user: &str) -> RetainedSum {
+        self.users.get(user).copied().unwrap_or_default()
+    }
+}
+
+fn user_of(retained: &Retained) -> &Arc<str> {
+    &retained.published.message.publisher.user
 }
 
 /// Sessions by due time, and the positions of sessions and groups.

@@ -10,7 +10,7 @@ use tidings_core::account::AccountRecord;
 use tidings_core::journal::Batch;
 use tidings_core::message::{Offset, Seq, UnixMillis};
 use tidings_core::messages::ChangeRecord;
-use tidings_core::state::{GroupRecord, Retained, SessionRecord, State};
+use tidings_core::state::{GroupRecord, Retained, RetainedSum, SessionRecord, State};
 use tidings_core::topic;
 
 use super::apply::{Tables, apply_batch};
@@ -274,7 +274,11 @@ impl State for MemoryState {
     }
 
     fn retained_bytes(&self) -> u64 {
-        self.lock().retained_total.bytes
+        self.lock().retained_total.all.bytes
+    }
+
+    fn retained_of(&self, user: &str) -> RetainedSum {
+        self.lock().retained_total.of(user)
     }
 
     fn session_count(&self) -> u64 {

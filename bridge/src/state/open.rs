@@ -223,7 +223,7 @@ fn find_view(view: &Path, mark: &Path, options: &Options) -> Result<View, OpenEr
 fn open_verified(view: &Path, options: &Options) -> Result<Opened, StoreError> {
     enum Sign {
         Alive,
-        Done(Result<Opened, StoreError>),
+        Done(Box<Result<Opened, StoreError>>),
     }
     let bytes = fs::metadata(view.join("db")).map_or(0, |metadata| metadata.len());
     let patience = OPEN_PATIENCE + Duration::from_secs(bytes / SLOW_BYTES_PER_S);
@@ -252,12 +252,12 @@ fn open_verified(view: &Path, options: &Options) -> Result<Opened, StoreError> {
                     retained,
                 })
             });
-            let _ = signs.send(Sign::Done(opened));
+            let _ = signs.send(Sign::Done(Box::new(opened)));
         })?;
     loop {
         match received.recv_timeout(patience) {
             Ok(Sign::Alive) => {}
-            Ok(Sign::Done(opened)) => return opened,
+            Ok(Sign::Done(opened)) => return *opened,
             Err(RecvTimeoutError::Timeout) => {
                 let text = format!("no answer for {} s", patience.as_secs());
                 return Err(StoreError::Panicked(text));

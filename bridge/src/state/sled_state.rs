@@ -24,7 +24,7 @@ use tidings_core::account::AccountRecord;
 use tidings_core::journal::Batch;
 use tidings_core::message::{Epoch, Offset, Seq, UnixMillis};
 use tidings_core::messages::ChangeRecord;
-use tidings_core::state::{GroupRecord, Retained, SessionRecord, State};
+use tidings_core::state::{GroupRecord, Retained, RetainedSum, SessionRecord, State};
 use tidings_core::topic;
 use tracing::error;
 
@@ -598,11 +598,15 @@ impl State for SledState {
     }
 
     fn retained_count(&self) -> u64 {
-        self.live().retained.count
+        self.live().retained.all.count
     }
 
     fn retained_bytes(&self) -> u64 {
-        self.live().retained.bytes
+        self.live().retained.all.bytes
+    }
+
+    fn retained_of(&self, user: &str) -> RetainedSum {
+        self.live().retained.of(user)
     }
 
     fn session_count(&self) -> u64 {

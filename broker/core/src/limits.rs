@@ -97,6 +97,10 @@ limits! {
     Retained "retained" "limits.max_retained_messages";
     /// Bytes of all retained messages.
     RetainedBytes "retained_bytes" "limits.max_retained_mib";
+    /// Retained messages of one user.
+    RetainedPerUser "retained_per_user" "limits.max_retained_messages_per_user";
+    /// Bytes of the retained messages of one user.
+    RetainedBytesPerUser "retained_bytes_per_user" "limits.max_retained_mib_per_user";
     /// Sessions that outlive their connections.
     Sessions "sessions" "limits.max_sessions";
     /// What waits on disk for a session.
@@ -294,6 +298,10 @@ pub struct Bounds {
     pub retained_messages: u64,
     /// Bytes of all retained messages, topics included.
     pub retained_bytes: u64,
+    /// Retained messages of one user.
+    pub retained_messages_per_user: u64,
+    /// Bytes of the retained messages of one user, topics included.
+    pub retained_bytes_per_user: u64,
     /// Sessions that outlive their connections.
     pub sessions: u64,
     /// What one client may publish.

@@ -319,6 +319,29 @@ pub struct Retained {
     pub published: Arc<Published>,
 }
 
+/// How many retained messages there are, and how large they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetainedSum {
+    /// Messages.
+    pub count: u64,
+    /// Bytes of their topics and payloads.
+    pub bytes: u64,
+}
+
+impl RetainedSum {
+    /// One more.
+    pub fn add(&mut self, retained: &Retained) {
+        self.count += 1;
+        self.bytes += retained.bytes();
+    }
+
+    /// One less, of those that were added.
+    pub fn take(&mut self, retained: &Retained) {
+        self.count -= 1;
+        self.bytes -= retained.bytes();
+    }
+}
+
 /// The state of the broker at a journal offset. Calls may come from every shard's thread at once.
 ///
 /// # Contract
@@ -368,6 +391,9 @@ pub trait State: Send + Sync {
 
     /// Bytes of their topics and payloads.
     fn retained_bytes(&self) -> u64;
+
+    /// The same of those that a user published; nothing for those without a name.
+    fn retained_of(&self, user: &str) -> RetainedSum;
 
     /// Number of sessions.
     fn session_count(&self) -> u64;

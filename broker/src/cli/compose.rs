@@ -189,6 +189,8 @@ fn bounds(limits: &tidings_config::Limits) -> Bounds {
         filters_per_subscribe: limits.max_filters_per_subscribe as usize,
         retained_messages: limits.max_retained_messages,
         retained_bytes: limits.max_retained_mib.saturating_mul(MIB),
+        retained_messages_per_user: limits.max_retained_messages_per_user,
+        retained_bytes_per_user: limits.max_retained_mib_per_user.saturating_mul(MIB),
         sessions: limits.max_sessions,
         publish: flow_rate(
             limits,

@@ -28,11 +28,10 @@ async fn health() -> Response<Body> {
 }
 
 async fn ready(State(api): State<Api>) -> Response<Body> {
-    let unavailable = |why: &str| page::text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
-    match api.readiness.get() {
-        readiness::State::Ready => page::text(StatusCode::OK, "ready\n"),
-        readiness::State::Starting => unavailable("starting"),
-        readiness::State::Stopping => unavailable("stopping"),
-        readiness::State::StoreFailed(why) => unavailable(&format!("the store failed: {why}")),
-    }
+    let state = api.readiness.get();
+    let status = match state {
+        readiness::State::Ready => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    page::text(status, format!("{state}\n"))
 }

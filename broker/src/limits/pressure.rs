@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use super::Limits;
+use crate::readiness::Readiness;
 use crate::shard::Mailboxes;
 
 /// How often they are looked at. A disk of 500 MB/s loses as much meanwhile: less than two of the
@@ -95,7 +96,12 @@ impl Marks {
 }
 
 /// Looks each second, for ever.
-pub(crate) async fn watch(limits: Arc<Limits>, data_dir: PathBuf, shards: Mailboxes) {
+pub(crate) async fn watch(
+    limits: Arc<Limits>,
+    data_dir: PathBuf,
+    shards: Mailboxes,
+    readiness: Readiness,
+) {
     let options = &limits.options;
     let marks = Marks {
         memory_bytes: match options.memory_bytes {
@@ -118,6 +124,7 @@ pub(crate) async fn watch(limits: Arc<Limits>, data_dir: PathBuf, shards: Mailbo
             warn!("memory or free disk cannot be measured: they are not limited");
         }
         look(&limits, marks, sample, &shards);
+        readiness.set_room(limits.pressure.room() == Room::Enough);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What every implementation of the state must do.
 
 use tidings_core::messages::{ChangeRecord, What};
-use tidings_core::state::{NEVER_EXPIRES, Phase};
+use tidings_core::state::{NEVER_EXPIRES, Phase, RetainedSum};
 
 use super::*;
 
@@ -63,6 +63,31 @@ fn a_retained_message_is_set_replaced_and_removed_by_an_empty_one() {
         subject.apply(&log.append([retain("a/b", ""), retain("never/there", "")]));
         assert_eq!(subject.state().retained_count(), 1);
         assert_eq!(retained_topics(subject.state(), "#", Offset(9)), ["a/c"]);
+    });
+}
+
+#[test]
+fn retained_messages_are_counted_for_who_published_them() {
+    each(|subject, log| {
+        let by = |user: &str, topic: &str, payload: &str| {
+            let mut record = retain(topic, payload);
+            if let Record::Published(published) = &mut record {
+                Arc::make_mut(published).message.publisher.user = user.into();
+            }
+            record
+        };
+        let sum = |count, bytes| RetainedSum { count, bytes };
+        subject.apply(&log.append([by("a", "x", "123"), by("a", "y", "1"), by("b", "z", "1")]));
+        assert_eq!(subject.state().retained_of("a"), sum(2, 6));
+        // In the place of another's.
+        subject.apply(&log.append([by("b", "x", "12"), by("", "n", "1")]));
+        assert_eq!(subject.state().retained_of("a"), sum(1, 2));
+        assert_eq!(subject.state().retained_of("b"), sum(2, 5));
+        // Whoever removes it, it was b's.
+        subject.apply(&log.append([by("a", "x", "")]));
+        assert_eq!(subject.state().retained_of("b"), sum(1, 2));
+        assert_eq!(subject.state().retained_of(""), sum(0, 0));
+        assert_eq!(subject.state().retained_count(), 3);
     });
 }
 

@@ -62,6 +62,20 @@ impl Pending {
             _ => 0,
         }
     }
+
+    /// The connections that it keeps waiting; those that are opening are known elsewhere.
+    pub fn waiting(&self, conns: &mut Vec<ConnId>) {
+        match self {
+            Self::Publish { conn, .. }
+            | Self::Subscribed { conn }
+            | Self::Unsubscribed { conn, .. }
+            | Self::Released { conn, .. }
+            | Self::Staged { conn, .. }
+            | Self::Refused { conn, .. } => conns.push(*conn),
+            Self::Spilled { conns: full, .. } => conns.extend(full),
+            Self::Quiet { .. } | Self::Opened { .. } | Self::GroupSpilled { .. } => {}
+        }
+    }
 }
 
 impl Shard {

@@ -12,7 +12,7 @@ use crate::codec::{Packet, Publish, ReasonCode};
 use crate::limits::{Limit, Room};
 use crate::rules::IdentityKind;
 use crate::session::{Handling, Route, Stage};
-use crate::state::{WillRecord, retained_on};
+use crate::state::{Retained, WillRecord, retained_on};
 
 /// Whoever would wait longer than this, for what the user sends on other connections, is refused instead.
 const PATIENCE_MS: u64 = 5_000;
@@ -150,7 +150,9 @@ impl Shard {
             let limit = Limit::PublishRatePerUser;
             return Some(Refusal::TooOften { limit, wait_ms });
         }
-        if let Some(limit) = self.too_many_retained(&route.topic, is_retained) {
+        if let Some(limit) =
+            self.too_many_retained(&session.client.identity.user, &route.topic, is_retained)
+        {
             return Some(Refusal::Over(limit));
         }
         let (room, meters) = (route.room.as_ref()?, self.meters.as_ref()?);
@@ -162,21 +164,33 @@ impl Shard {
         })
     }
 
-    /// The limit that one more retained message would break. One in the place of another is none more.
-    pub(super) fn too_many_retained(&self, topic: &str, is_set: bool) -> Option<Limit> {
+    /// The limit that one more retained message of a user would break. One in the place of another is
+    /// none more, and for its user neither if that was the user's own.
+    pub(super) fn too_many_retained(&self, user: &str, topic: &str, is_set: bool) -> Option<Limit> {
+        if !is_set {
+            return None;
+        }
         let bounds = &self.options.bounds;
         let is_full = |maximum: u64, there: u64| maximum > 0 && there >= maximum;
-        if !is_set {
-            None
-        } else if is_full(bounds.retained_bytes, self.state.retained_bytes()) {
-            Some(Limit::RetainedBytes)
-        } else if is_full(bounds.retained_messages, self.state.retained_count())
-            && retained_on(&*self.state, topic).is_none()
-        {
-            Some(Limit::Retained)
-        } else {
-            None
+        if is_full(bounds.retained_bytes, self.state.retained_bytes()) {
+            return Some(Limit::RetainedBytes);
         }
+        let there = || retained_on(&*self.state, topic);
+        if is_full(bounds.retained_messages, self.state.retained_count()) && there().is_none() {
+            return Some(Limit::Retained);
+        }
+        let is_limited =
+            bounds.retained_messages_per_user > 0 || bounds.retained_bytes_per_user > 0;
+        if !is_limited || user.is_empty() {
+            return None;
+        }
+        let own = self.state.retained_of(user);
+        if is_full(bounds.retained_bytes_per_user, own.bytes) {
+            return Some(Limit::RetainedBytesPerUser);
+        }
+        let is_full = is_full(bounds.retained_messages_per_user, own.count);
+        let is_own = |retained: Retained| *retained.published.message.publisher.user == *user;
+        (is_full && !there().is_some_and(is_own)).then_some(Limit::RetainedPerUser)
     }
 
     /// The limit that the text of a topic or filter is over.

@@ -135,7 +135,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 pub enum Input {
     /// The journal has a batch: every batch, in order, to every shard.
     Committed(Arc<Batch>),
-    /// The journal takes nothing any more; the text says why.
+    /// The journal takes nothing any more; the text says why. Who waits for it is disconnected.
     JournalPoisoned(Arc<str>),
     /// Another shard says something; in order per sender.
     FromShard {
@@ -171,6 +171,8 @@ pub enum Input {
     },
     /// The disk has more, or less, room than before.
     Storage(Room),
+    /// What [`Shard::due_ms`] named has come; a tick does as well, but later.
+    Due,
     /// Time passed; about every 250 ms.
     Tick,
     /// The broker stops: say so to every client, save positions, close.
@@ -376,6 +378,8 @@ pub struct Shard {
     pending: VecDeque<Pending>,
     pending_bytes: usize,
     poisoned: Option<Arc<str>>,
+    /// Connections that wait for what a poisoned journal does not take.
+    in_vain: Vec<ConnId>,
     shutting_down: bool,
 
     /// Sessions that may have something to read and room for it.
@@ -441,6 +445,7 @@ impl Shard {
             pending: VecDeque::new(),
             pending_bytes: 0,
             poisoned: None,
+            in_vain: Vec::new(),
             shutting_down: false,
             readers: VecDeque::new(),
             to_stage: Vec::new(),
@@ -486,9 +491,11 @@ impl Shard {
                 self.handle_reauthenticated(now, conn, reproved);
             }
             Input::Storage(room) => self.storage = room,
+            Input::Due => self.resume_held(now),
             Input::Tick => self.handle_tick(now),
             Input::Shutdown => self.handle_shutdown(now),
         }
+        self.end_those_who_wait_in_vain(now);
         self.read_on(now);
     }
 
@@ -504,6 +511,12 @@ impl Shard {
         }
         let (shard, message) = self.peers.poll(self.position)?;
         Some(Output::ToShard { shard, message })
+    }
+
+    /// When the first connection that is held to a rate is to be read again, of the clock that never
+    /// jumps; [`Input::Due`] is wanted then. Ask after [`Shard::poll_output`] gave `None`.
+    pub fn due_ms(&self) -> Option<u64> {
+        self.held.first().map(|(until_ms, _)| *until_ms)
     }
 
     /// Bytes for a connection, in order; empty if there are none or it is unknown.
@@ -563,6 +576,7 @@ impl Shard {
     /// Hands a record to the journal; `pending` says what goes on when it comes back.
     fn append(&mut self, record: Record, pending: Pending) {
         if self.poisoned.is_some() {
+            pending.waiting(&mut self.in_vain);
             return;
         }
         if let Record::Session { client_id, .. } = &record {

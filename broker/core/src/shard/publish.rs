@@ -11,6 +11,7 @@ use super::changes::{NoChange, room_of};
 use super::commit::Pending;
 use super::deliver::append_cost;
 use super::timing::Way;
+use super::upkeep::STORE_FAILED;
 use super::{ConnId, Now, Shard};
 use crate::codec::{Packet, Publish, ReasonCode, Version};
 use crate::journal::Audience;
@@ -386,9 +387,8 @@ impl Shard {
     /// The journal takes nothing: nothing is acknowledged that should be stored.
     fn refuse_stored(&mut self, now: Now, conn: ConnId, qos: QoS) {
         if qos != QoS::AtMostOnce {
-            let text =
-                "the message store failed; nothing is acknowledged until the broker restarts";
-            self.disconnect(now, conn, ReasonCode::ImplementationSpecificError, text);
+            let reason = ReasonCode::ImplementationSpecificError;
+            self.disconnect(now, conn, reason, STORE_FAILED);
         }
     }
 
@@ -509,7 +509,7 @@ impl Shard {
             return;
         }
         let sets_retained = message.retain && !message.payload.is_empty();
-        if let Some(limit) = self.too_many_retained(&message.topic, sets_retained) {
+        if let Some(limit) = self.too_many_retained(user, &message.topic, sets_retained) {
             self.hit(limit);
             return;
         }
@@ -556,6 +556,10 @@ fn over_limit(limit: Limit) -> (ReasonCode, String) {
         Limit::Retained | Limit::RetainedBytes => {
             (ReasonCode::QuotaExceeded, "too many retained messages")
         }
+        Limit::RetainedPerUser | Limit::RetainedBytesPerUser => (
+            ReasonCode::QuotaExceeded,
+            "you have too many retained messages",
+        ),
         Limit::Disk => (
             ReasonCode::QuotaExceeded,
             "the disk is full: nothing more is kept for now",

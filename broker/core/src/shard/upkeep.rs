@@ -28,6 +28,10 @@ const IDLE_ENTRIES: u64 = 1000;
 /// journal takes.
 const IDLE_ENTRIES_PER_SESSION: u64 = 16;
 
+/// What clients are told whose packets should be stored and cannot be.
+pub(super) const STORE_FAILED: &str = "the message store failed: what was not acknowledged is not stored; send it \
+     again when the broker was restarted";
+
 impl Shard {
     /// The start: which filters must be kept for, and sessions whose connection a stop or crash
     /// ended without a word.
@@ -201,7 +205,9 @@ impl Shard {
     /// The journal takes nothing any more: what waited for it waits in vain.
     pub(super) fn handle_poisoned(&mut self, cause: Arc<str>) {
         self.batch.clear();
-        self.pending.clear();
+        for pending in self.pending.drain(..) {
+            pending.waiting(&mut self.in_vain);
+        }
         self.pending_bytes = 0;
         self.unsettled.clear();
         self.held_openings.clear();
@@ -211,6 +217,19 @@ impl Shard {
             self.refuse(conn, ReasonCode::ServerUnavailable);
         }
         self.resume_paused();
+    }
+
+    /// Ends connections that would wait for ever. Their clients have not been told that anything is
+    /// stored, so that they keep it and send it again when the broker is back: an acknowledgement that
+    /// refuses it would make them drop it.
+    pub(super) fn end_those_who_wait_in_vain(&mut self, now: Now) {
+        let reason = ReasonCode::ImplementationSpecificError;
+        for conn in std::mem::take(&mut self.in_vain) {
+            // One that waits for several things is ended once.
+            if self.session(conn).is_some_and(|s| s.stage == Stage::Online) {
+                self.disconnect(now, conn, reason, STORE_FAILED);
+            }
+        }
     }
 
     /// A value of the `$SYS` tree.

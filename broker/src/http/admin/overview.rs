@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 use super::super::{Api, Endpoint, Problem, get, reply};
 use super::Admin;
 use crate::metrics::Gathered;
-use crate::readiness;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -69,17 +68,11 @@ async fn overview(State(api): State<Api>, _: Admin) -> Result<Response, Problem>
         let told: Map<String, Value> = told.collect();
         distributions.insert(distribution.name.to_owned(), Value::Object(told));
     }
-    let ready = match api.readiness.get() {
-        readiness::State::Ready => "ready".to_owned(),
-        readiness::State::Starting => "starting".to_owned(),
-        readiness::State::Stopping => "stopping".to_owned(),
-        readiness::State::StoreFailed(why) => format!("the store failed: {why}"),
-    };
     Ok(reply::ok(&json!({
         "version": env!("CARGO_PKG_VERSION"),
         "identity": format!("{:016x}", api.journal.epoch().0),
         "now": api.reception.clock.now().unix_ms,
-        "readiness": ready,
+        "readiness": api.readiness.get().to_string(),
         "shards": now.reports.len(),
         "managed_rooms": api.rooms.is_some(),
         "accounts": api.has_accounts,
