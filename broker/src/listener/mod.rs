@@ -341,19 +341,23 @@ impl Offer {
         };
         if let Some(tls) = tls {
             match tls.receive(wire).await {
-                Ok((secure, certificate)) => {
+                Ok((secure, Ok(certificate))) => {
                     counters.tls_agreed.add(1);
                     wire = secure;
                     peer.is_tls = true;
                     peer.certificate = certificate;
                 }
-                Err((wire, error)) => {
+                Ok((wire, Err(error))) => {
                     counters.tls_failed.add(1);
                     return Err(Turned {
                         why: format!("no TLS: {error}"),
                         // Why is in an alert, which a socket that is dropped might not deliver.
                         wire: Some(wire),
                     });
+                }
+                Err(error) => {
+                    counters.tls_failed.add(1);
+                    return Err(Turned::away(&format!("lost in TLS: {error}")));
                 }
             }
         }

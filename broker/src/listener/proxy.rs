@@ -1,8 +1,8 @@
 //! The header of the PROXY protocol, versions 1 and 2: for whom a proxy speaks that passes a connection on.
 //!
 //! Invariants: exactly the header is read, the byte behind it stays where it is; what is read is bounded
-//! ([`MAX_LINE`], [`MAX_REST`]) and kept on the stack; what is not understood to the last byte is refused,
-//! never passed over. Whom to believe is not decided here, nor how long it may take.
+//! ([`MAX_LINE`], [`MAX_REST`]); what is not understood is refused, never passed over, and so is a header
+//! whose checksum is wrong. Whom to believe is not decided here, nor how long it may take.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,8 +18,10 @@ const MAX_LINE: usize = 107;
 /// Bytes of version 2 behind the 16 that all have: addresses take up to 216, and what proxies add (names,
 /// certificates' subjects, checksums) some hundreds.
 const MAX_REST: usize = 4096;
-/// Bytes of two IPv6 addresses and ports, the most that is looked at.
-const ADDRESSES: usize = 36;
+/// TCP over IPv4.
+const FAMILY_TCP4: u8 = 0x11;
+/// The type of a checksum over the header (`PP2_TYPE_CRC32C`).
+const CHECKSUM: u8 = 0x03;
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,27 +96,67 @@ async fn read_line(
 
 /// The rest of version 2.
 async fn read_binary(stream: &mut (impl AsyncRead + Unpin)) -> Result<Said, ProxyError> {
-    let [command, family] = stream.read_u16().await?.to_be_bytes();
-    let len = usize::from(stream.read_u16().await?);
-    if len > MAX_REST {
+    let what = stream.read_u16().await?.to_be_bytes();
+    let len = stream.read_u16().await?;
+    if usize::from(len) > MAX_REST {
         return Err(Malformed("it is too long"));
     }
-    let mut addresses = [0; ADDRESSES];
-    let seen = len.min(ADDRESSES);
-    if let Some(seen) = addresses.get_mut(..seen) {
-        stream.read_exact(seen).await?;
-    }
-    let said = judge_binary(command, family, addresses.get(..seen).unwrap_or_default())?;
-    let mut scrap = [0; 256];
-    let mut left = len - seen;
-    while left > 0 {
-        let part = left.min(scrap.len());
-        if let Some(part) = scrap.get_mut(..part) {
-            stream.read_exact(part).await?;
-        }
-        left -= part;
+    let mut header = [&SIGNATURE[..], &what, &len.to_be_bytes()].concat();
+    let start = header.len();
+    header.resize(start + usize::from(len), 0);
+    stream
+        .read_exact(header.get_mut(start..).unwrap_or_default())
+        .await?;
+    let [command, family] = what;
+    let said = judge_binary(command, family, header.get(start..).unwrap_or_default())?;
+    if let Said::For(address) = said {
+        // Of both sides, with their ports.
+        let addresses = match family {
+            FAMILY_TCP4 => 2 * (4 + 2),
+            _ => 2 * (16 + 2),
+        };
+        judge_additions(&header, start + addresses)?;
+        return Ok(Said::For(address));
     }
     Ok(said)
+}
+
+/// What proxies add behind the addresses: each has a type, a length and a value. They are passed over, but
+/// for a checksum, and have to be whole.
+fn judge_additions(header: &[u8], mut at: usize) -> Result<(), ProxyError> {
+    loop {
+        let (kind, value) = match header.get(at..).unwrap_or_default() {
+            [] => return Ok(()),
+            [kind, high, low, rest @ ..] => {
+                let len = usize::from(u16::from_be_bytes([*high, *low]));
+                (*kind, rest.get(..len))
+            }
+            _ => (0, None),
+        };
+        let value = value.ok_or(Malformed("what is added is cut off"))?;
+        at += 3;
+        if kind == CHECKSUM {
+            let given = <[u8; 4]>::try_from(value).map(u32::from_be_bytes);
+            let given = given.map_err(|_| Malformed("a checksum has four bytes"))?;
+            let is_checksum = |place: usize| (at..at + value.len()).contains(&place);
+            let bytes = header.iter().enumerate();
+            let sum = crc32c(bytes.map(|(place, byte)| if is_checksum(place) { 0 } else { *byte }));
+            if given != sum {
+                return Err(Malformed("the checksum is wrong"));
+            }
+        }
+        at += value.len();
+    }
+}
+
+/// CRC-32C (RFC 3720, B.4), bit by bit: a header has some tens of bytes.
+fn crc32c(bytes: impl Iterator<Item = u8>) -> u32 {
+    !bytes.fold(!0, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(byte), |sum: u32, _| match sum & 1 {
+            0 => sum >> 1,
+            _ => sum >> 1 ^ 0x82F6_3B78,
+        })
+    })
 }
 
 /// A line of version 1, with its end.
@@ -166,8 +208,7 @@ fn port(text: &str) -> Result<u16, ProxyError> {
         .ok_or(Malformed("a port cannot be read"))
 }
 
-/// What stands behind the signature of version 2; `addresses` is all there is, or its first
-/// [`ADDRESSES`] bytes.
+/// What stands behind the signature of version 2; `addresses` is what follows its length.
 fn judge_binary(command: u8, family: u8, addresses: &[u8]) -> Result<Said, ProxyError> {
     match command {
         // LOCAL: the rest is to be passed over.
@@ -180,7 +221,7 @@ fn judge_binary(command: u8, family: u8, addresses: &[u8]) -> Result<Said, Proxy
     match family {
         // UNSPEC, and a Unix socket of the proxy's.
         0x00 | 0x31 => Ok(Said::Nothing),
-        0x11 => match addresses {
+        FAMILY_TCP4 => match addresses {
             &[a, b, c, d, _, _, _, _, high, low, _, _, ..] => {
                 let port = u16::from_be_bytes([high, low]);
                 Ok(Said::For((Ipv4Addr::new(a, b, c, d), port).into()))
@@ -305,6 +346,7 @@ mod tests {
     fn a_binary_header_says_the_address_and_what_it_adds_is_passed_over() {
         let mut more = V4.to_vec();
         more.extend([0x05, 0, 3, 1, 2, 3]);
+        more.extend([0xEE, 0x03, 0xE8]);
         more.extend(vec![0xEE; 1000]);
         for (header, said) in [
             (binary(0x21, 0x11, &V4), said_for("192.0.2.7:12345")),
@@ -317,6 +359,43 @@ mod tests {
             (binary(0x21, 0x31, &[0; 216]), Said::Nothing),
         ] {
             assert_eq!(read(&with_behind(header)), Ok((said, 2)));
+        }
+    }
+
+    /// A header with a checksum between other things.
+    fn with_checksum() -> Vec<u8> {
+        let mut rest = V4.to_vec();
+        rest.extend([0x04, 0, 2, 9, 9, CHECKSUM, 0, 4, 0, 0, 0, 0, 0x05, 0, 1, 7]);
+        let mut header = binary(0x21, 0x11, &rest);
+        let sum = crc32c(header.iter().copied());
+        let at = SIGNATURE.len() + 4 + V4.len() + 5 + 3;
+        header[at..at + 4].copy_from_slice(&sum.to_be_bytes());
+        header
+    }
+
+    #[test]
+    fn a_checksum_counts_if_there_is_one() {
+        // RFC 3720, B.4, and the check value of this CRC.
+        assert_eq!(crc32c([0; 32].into_iter()), 0x8A91_36AA);
+        assert_eq!(crc32c(b"123456789".iter().copied()), 0xE306_9283);
+        let header = with_checksum();
+        let said = said_for("192.0.2.7:12345");
+        assert_eq!(read(&with_behind(header.clone())), Ok((said, 2)));
+        // With another type it is no checksum.
+        let kind = SIGNATURE.len() + 4 + V4.len() + 5;
+        for place in (16..header.len()).filter(|place| *place != kind) {
+            let mut other = header.clone();
+            other[place] ^= 0x10;
+            let error = read(&with_behind(other)).unwrap_err();
+            assert!(error.contains("malformed"), "{place}: {error}");
+        }
+        for (rest, why) in [
+            (&[CHECKSUM, 0, 3, 1, 2, 3][..], "four bytes"),
+            (&[0x05, 0, 3, 1, 2], "cut off"),
+            (&[0x05, 0], "cut off"),
+        ] {
+            let error = read(&binary(0x21, 0x11, &[&V4[..], rest].concat())).unwrap_err();
+            assert!(error.contains(why), "{error}");
         }
     }
 

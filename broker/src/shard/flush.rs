@@ -24,9 +24,10 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info};
 
+use super::alarm::Alarm;
 use super::connection::{Connection, Connections};
 use super::mailbox::{Arrival, Visit};
-use super::reading::{Gate, READ_BUFFER, read_loop};
+use super::reading::{Gate, READ_BUFFER, after_others, read_loop};
 use super::{Report, Shared};
 use crate::auth::{Credentials, DoorMode};
 use crate::handshake::Origin;
@@ -66,6 +67,7 @@ pub(super) struct Local {
     panicked: Cell<Option<Panic>>,
     pub read_buffer: RefCell<Box<[u8]>>,
     pub gate: Gate,
+    pub alarm: Alarm,
     bytes_received: Cell<u64>,
     bytes_sent: Cell<u64>,
     /// The millisecond in which a message was timed last: one in each is enough.
@@ -93,6 +95,7 @@ impl Local {
             panicked: Cell::new(None),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
             gate: Gate::default(),
+            alarm: Alarm::default(),
             bytes_received: Cell::new(0),
             bytes_sent: Cell::new(0),
             last_timed_ms: Cell::new(u64::MAX),
@@ -135,6 +138,11 @@ impl Local {
         let reading = self.spawn(read_loop(self.clone(), connection.clone()));
         *connection.read_loop.borrow_mut() = Some(reading.abort_handle());
         self.want_flush();
+    }
+
+    /// Milliseconds of the clock that the shard goes by.
+    pub fn now_ms(&self) -> u64 {
+        self.shared.clock.now().monotonic_ms
     }
 
     /// Something happened.
@@ -245,6 +253,7 @@ impl Local {
             })
             .await;
             self.flush();
+            self.alarm.set(self.shard.borrow().due_ms());
             if self.is_quiet() {
                 self.attention.notify_one();
             }
@@ -427,8 +436,7 @@ impl Local {
                 }
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        after_others(cx)
     }
 
     /// Writes whenever the socket takes something, until nothing is left; then closes, if that was

@@ -6,6 +6,7 @@
 //! doing is not known, and a restart recovers.
 //! This module does not know listeners, nor how the journal is written.
 
+mod alarm;
 mod connection;
 mod flush;
 mod mailbox;
@@ -204,6 +205,7 @@ fn run(
     LocalSet::new().block_on(&runtime, async {
         local.spawn(local.clone().flush_loop());
         local.spawn(tick_loop(local.clone()));
+        local.spawn(alarm::alarm_loop(local.clone()));
         if let Some(pings) = pings {
             local.spawn(pings::ping_loop(local.clone(), pings));
         }

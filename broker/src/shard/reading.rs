@@ -2,11 +2,13 @@
 //! thread shares, and from there into the shard.
 //!
 //! A read that does not fill the buffer has drained the socket, and it is not asked again; a full
-//! one gives others a turn first. A connection that waits holds no buffer.
+//! one gives others a turn first, also those whose sockets the runtime has yet to look at. A connection
+//! that waits holds no buffer.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -66,10 +68,17 @@ fn poll_reading(
         }
         local.receive(connection, read.filled());
         if read.remaining() == 0 {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            return after_others(cx);
         }
     }
+}
+
+/// Goes on after everybody else had a turn. A task that only wakes itself would have dozens of turns before
+/// the runtime looks which sockets have become ready: this one waits for that.
+pub(super) fn after_others<T>(cx: &mut Context<'_>) -> Poll<T> {
+    // The first poll leaves our waker with the runtime, which wakes it when it has looked.
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
+    Poll::Pending
 }
 
 /// Upstream waits: while a mailbox is crowded nothing more is read.

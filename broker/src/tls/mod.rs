@@ -5,6 +5,7 @@
 //! Nothing here knows sockets; how TLS runs over one is in `transport`.
 
 pub mod authority;
+mod handshakes;
 mod load;
 mod sni;
 
@@ -19,6 +20,7 @@ use tracing::{error, info, warn};
 use crate::auth::{Certified, ClientName, certified};
 use crate::transport::Wire;
 use crate::transport::tls::Session;
+use handshakes::Handshakes;
 use load::{Digest, Loaded};
 
 /// How often the ends of certificates are told again in the log.
@@ -122,6 +124,9 @@ pub enum TlsError {
         /// What is wrong with it.
         what: String,
     },
+    /// There are no threads for handshakes.
+    #[error("no threads for handshakes: {0}")]
+    Threads(io::Error),
     /// The files do not go together.
     #[error("{0}")]
     Unusable(String),
@@ -143,6 +148,7 @@ impl TlsError {
 #[derive(Debug)]
 pub(crate) struct Front {
     current: RwLock<Arc<Loaded>>,
+    handshakes: Handshakes,
     /// What was tried last: the same is not tried, and told, again.
     tried: Mutex<Tried>,
 }
@@ -164,6 +170,7 @@ impl Front {
         let loaded = load::load(&options)?;
         Ok(Self {
             current: RwLock::new(Arc::new(loaded)),
+            handshakes: Handshakes::start().map_err(TlsError::Threads)?,
             tried: Mutex::new(Tried { options, files }),
         })
     }
@@ -173,24 +180,35 @@ impl Front {
         current.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// TLS over a connection, up to where the peer may speak; what its certificate says of it goes
-    /// along. Within what time is for the caller to say.
+    /// TLS over a connection, up to where the peer may speak, on threads that do nothing else; what its
+    /// certificate says of it goes along. If they do not agree the peer may still have to read why.
+    /// Within what time is for the caller to say.
     ///
     /// # Errors
-    /// What went wrong, with the connection: the peer may still have to read why.
+    /// If the connection is lost.
     pub async fn receive(
-        &self,
+        self: &Arc<Self>,
         wire: Wire,
-    ) -> Result<(Wire, Option<Arc<Certified>>), (Wire, io::Error)> {
+    ) -> io::Result<(Wire, io::Result<Option<Arc<Certified>>>)> {
+        let (front, wire) = (self.clone(), wire.detach()?);
+        let there = async move {
+            let (wire, agreed) = front.shake_hands(wire.attach()?).await;
+            io::Result::Ok((wire.detach()?, agreed))
+        };
+        let (wire, agreed) = self.handshakes.run(there).await??;
+        Ok((wire.attach()?, agreed))
+    }
+
+    async fn shake_hands(&self, wire: Wire) -> (Wire, io::Result<Option<Arc<Certified>>>) {
         // One reading of what counts, so that the name is judged as the certificate was.
         let current = self.current();
         let session = match Session::new(current.config.clone()) {
             Ok(session) => session,
-            Err(error) => return Err((wire, io::Error::other(error))),
+            Err(error) => return (wire, Err(io::Error::other(error))),
         };
         let mut wire = wire.with_tls(session);
         if let Err(error) = wire.shake_hands().await {
-            return Err((wire, error));
+            return (wire, Err(error));
         }
         let certificates = wire.agreed().and_then(|agreed| agreed.peer_certificates());
         let certificate = certificates.and_then(|certificates| certificates.first());
@@ -198,7 +216,7 @@ impl Front {
             (ClientName::None, _) | (_, None) => None,
             (client_name, Some(certificate)) => Some(Arc::new(certified(client_name, certificate))),
         };
-        Ok((wire, certified))
+        (wire, Ok(certified))
     }
 
     /// Until the first of our own certificates ends; 0 if one has.

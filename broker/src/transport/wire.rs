@@ -77,12 +77,14 @@ impl Socket {
         }
     }
 
-    /// Writes what is taken at once, without a waker.
+    /// Writes what is taken at once, without a waker. It asks the system, not the runtime: to a runtime
+    /// that a socket has just come to it is not known to take anything.
     pub fn try_write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.try_write_vectored(parts),
-            Self::Unix(socket) => socket.try_write_vectored(parts),
-        }
+        let written = match self {
+            Self::Tcp(socket) => rustix::io::writev(socket, parts),
+            Self::Unix(socket) => rustix::io::writev(socket, parts),
+        };
+        Ok(written?)
     }
 
     pub fn poll_read(
