@@ -6,6 +6,7 @@
 //! * [`Program`]: mosquitto's clients, Node and Python scripts, line by line.
 //! * [`Pki`]: certificates of a CA of its own, and what OpenSSL finds at a port.
 //! * [`crash`]: the crash test, as a library for a test and for `cargo run --bin crash`.
+//! * [`floods`]: what somebody sends who means harm, for tests and for `cargo run --release --bin abuse`.
 //! * [`fuzzing`]: what must hold whatever bytes come.
 //! * [`soak`]: a mixed load for an hour, as a library for `cargo run --bin soak` and a short test.
 //! * [`simulation`]: the heart of the broker with disk, network and clients, from a seed.
@@ -18,6 +19,7 @@ pub mod binary;
 pub mod client_error;
 pub mod crash;
 pub mod delivery;
+pub mod floods;
 pub mod fuzzing;
 pub mod link;
 pub mod measure;

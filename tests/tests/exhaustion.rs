@@ -142,6 +142,10 @@ fn before_the_disk_is_full_nothing_more_is_kept_and_everything_else_goes_on() {
         reason != ReasonCode::Success
     });
     broker.expect_hits("disk", 1);
+    let ready = broker.get("/readyz");
+    assert!(ready.starts_with("HTTP/1.1 503 "), "{ready}");
+    assert!(ready.contains("the disk is nearly full"), "{ready}");
+    assert!(broker.get("/healthz").starts_with("HTTP/1.1 200 "));
     // What is not kept goes on, and so does reading.
     let mut bob = RawClient::connect(broker.tcp(), &clean(Version::V5, "bob"));
     bob.subscribe("free/+", QoS::AtLeastOnce);
@@ -176,6 +180,9 @@ fn before_the_disk_is_full_nothing_more_is_kept_and_everything_else_goes_on() {
             said.push(text);
         }
         reason == ReasonCode::Success
+    });
+    wait_until("it is ready again", || {
+        broker.get("/readyz").starts_with("HTTP/1.1 200 ")
     });
     broker.kill();
     broker.restart();

@@ -3,10 +3,12 @@
 
 use std::time::Instant;
 
-use tidings_core::codec::{Packet, Version};
+use tidings_core::codec::{
+    Packet, ReasonCode, RetainHandling, Subscribe, SubscribeFilter, Version,
+};
 use tidings_core::message::QoS;
 use tidings_tests::raw_client::publish_packet;
-use tidings_tests::{ClientError, DEADLINE, RawClient, clean};
+use tidings_tests::{DEADLINE, RawClient, TidingsProcess, clean, persistent};
 
 use crate::faults::{Fault, Machine};
 
@@ -31,36 +33,26 @@ fn history(machine: &Machine, id: &str, expected: &[&str]) {
     reader.disconnect();
 }
 
-/// What was sent before is not acknowledged as stored: the broker answers what comes after it, or ends
-/// the connection.
+/// Who waits for an acknowledgement that will not come is told so, in MQTT 5, and sent away.
 #[track_caller]
-fn is_not_acknowledged(client: &mut RawClient) {
-    if client.try_send(&Packet::PingReq).is_err() {
-        return;
+pub fn is_sent_away(client: &mut RawClient) {
+    if client.version() == Version::V5 {
+        let frame = client.next();
+        let Packet::Disconnect(disconnect) = frame.packet() else {
+            panic!("no DISCONNECT but {frame:?}");
+        };
+        assert_eq!(disconnect.reason, ReasonCode::ImplementationSpecificError);
+        let why = disconnect.reason_string.unwrap_or_default();
+        assert!(why.contains("the message store failed"), "{why}");
     }
-    loop {
-        match client.try_next() {
-            Ok(frame) => match frame.packet() {
-                Packet::PubAck(ack) | Packet::PubRec(ack) => {
-                    assert!(
-                        ack.reason.is_failure(),
-                        "it was acknowledged, and is not stored"
-                    );
-                }
-                Packet::PingResp => return,
-                _ => {}
-            },
-            Err(ClientError::Closed) => return,
-            Err(error) => panic!("neither an answer nor an end: {error}"),
-        }
-    }
+    client.expect_closed();
 }
 
 #[track_caller]
-fn await_answer(machine: &Machine, path: &str, text: &str) {
+pub fn await_answer(broker: &TidingsProcess, path: &str, text: &str) {
     let until = Instant::now() + DEADLINE;
     loop {
-        let answer = machine.broker.get(path);
+        let answer = broker.get(path);
         if answer.contains(text) {
             return;
         }
@@ -75,33 +67,67 @@ fn a_disk_that_fails(fault: Fault) {
     for text in ["one", "two"] {
         alice.publish("chat/lobby/alice", text, QoS::AtLeastOnce);
     }
-    await_answer(&machine, "/readyz", "200");
+    await_answer(&machine.broker, "/readyz", "200");
+    let listens = |version, id: &str, topic: &str| {
+        let mut client = RawClient::connect(machine.broker.tcp(), &clean(version, id));
+        client.subscribe(topic, QoS::AtMostOnce);
+        client
+    };
+    let mut bystander = listens(Version::V5, "bystander", "free/talk");
+    let mut late = listens(Version::V5, "late", "free/late");
+    let mut old = RawClient::connect(machine.broker.tcp(), &clean(Version::V311, "old"));
+    let stays = persistent(Version::V5, "stays");
+    let mut subscriber = RawClient::connect(machine.broker.tcp(), &stays);
     machine.set(fault);
-    let lost = publish_packet("chat/lobby/alice", b"lost", QoS::AtLeastOnce, 99);
-    alice.send(&lost);
-    await_answer(&machine, "/readyz", "503");
-    is_not_acknowledged(&mut alice);
-    await_answer(&machine, "/healthz", "200");
+    for (client, user) in [(&mut alice, "alice"), (&mut old, "old")] {
+        let topic = format!("chat/lobby/{user}");
+        client.send(&publish_packet(&topic, b"lost", QoS::AtLeastOnce, 99));
+    }
+    await_answer(&machine.broker, "/readyz", "503");
+    await_answer(
+        &machine.broker,
+        "/readyz",
+        "the store failed, and a restart recovers",
+    );
+    await_answer(&machine.broker, "/healthz", "200");
+    is_sent_away(&mut alice);
+    is_sent_away(&mut old);
+    // Who wants something stored now, too; what is to stay of a subscription is as much.
+    let packet = publish_packet("chat/lobby/late", b"lost", QoS::ExactlyOnce, 1);
+    late.send(&packet);
+    is_sent_away(&mut late);
+    subscriber.send(&Packet::Subscribe(Subscribe {
+        packet_id: 1,
+        subscription_id: None,
+        user: Vec::new(),
+        filters: vec![SubscribeFilter {
+            filter: "free/more".to_owned(),
+            qos: QoS::AtLeastOnce,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: RetainHandling::DoNotSend,
+        }],
+    }));
+    is_sent_away(&mut subscriber);
+    let (_, refused) =
+        RawClient::try_connect(machine.broker.tcp(), &clean(Version::V5, "bob"), DEADLINE)
+            .expect("an answer");
+    assert_eq!(refused.reason, ReasonCode::ServerUnavailable);
+    // Who wants nothing stored goes on.
+    bystander.publish("free/talk", "still here", QoS::AtMostOnce);
+    assert_eq!(bystander.receive().text(), "still here");
     let log = machine.broker.log();
     assert!(log.contains("ERROR"), "a person must look: {log}");
-    // Whoever comes now is not told that anything is stored.
-    if let Ok((mut bob, connack)) =
-        RawClient::try_connect(machine.broker.tcp(), &clean(Version::V5, "bob"), DEADLINE)
-        && !connack.reason.is_failure()
-    {
-        let packet = publish_packet("chat/lobby/bob", b"lost", QoS::ExactlyOnce, 1);
-        bob.send(&packet);
-        is_not_acknowledged(&mut bob);
-    }
+    assert!(log.contains("restart"), "and is told what to do: {log}");
     machine.broker.terminate();
     machine.set(Fault::default());
     machine.broker.restart();
-    await_answer(&machine, "/readyz", "200");
+    await_answer(&machine.broker, "/readyz", "200");
     let mut alice = RawClient::connect(machine.broker.tcp(), &clean(Version::V5, "alice"));
     // What was not acknowledged may be there or not; it is there once.
     let mut reader = RawClient::connect(machine.broker.tcp(), &clean(Version::V5, "reader"));
     alice.publish("chat/lobby/alice", "three", QoS::AtLeastOnce);
-    reader.subscribe("$replay/seq/1/chat/lobby/alice", QoS::AtLeastOnce);
+    reader.subscribe("$replay/seq/1/chat/lobby/+", QoS::AtLeastOnce);
     let mut texts = Vec::new();
     while texts.last().is_none_or(|text| text != "three") {
         let delivery = reader.receive();
@@ -167,7 +193,7 @@ fn over_websocket_a_disk_that_failed_is_close_code_1011() {
     });
     let (first, topic) = &mut clients[0];
     first.send(&publish_packet(topic, b"lost", QoS::AtLeastOnce, 1));
-    await_answer(&machine, "/readyz", "503");
+    await_answer(&machine.broker, "/readyz", "503");
     for (client, topic) in &mut clients {
         // It may have ended already.
         let _ = client.try_send(&publish_packet(topic, b"lost", QoS::AtLeastOnce, 2));

@@ -5,3 +5,4 @@
 mod clock;
 mod disk;
 mod faults;
+mod read_only;

@@ -273,3 +273,40 @@ fn deep_topics_and_many_properties_are_refused_or_cost_what_they_weigh() {
     is_alive(&broker);
     assert_grew_less(&broker, before, 12 * NOISE, "five messages of 200 KB");
 }
+
+#[test]
+fn an_mqtt_length_larger_than_its_websocket_frame_waits_for_the_next_frame() {
+    let broker = TidingsProcess::shared();
+    let mut client = RawClient::connect(broker.ws(), &clean(Version::V5, "framed"));
+    client.subscribe("framed", QoS::AtMostOnce);
+    let payload = vec![b'x'; 1000];
+    let mut packet = Vec::new();
+    let publish = publish_packet("framed", &payload, QoS::AtMostOnce, 0);
+    encode(Version::V5, &publish, &mut packet);
+    // The frame has ten bytes of a packet that says that it has a thousand.
+    let (begin, rest) = packet.split_at(10);
+    client.send_bytes(begin);
+    is_alive(broker);
+    client.send_bytes(rest);
+    assert_eq!(client.receive().payload, payload);
+}
+
+#[test]
+fn a_websocket_frame_takes_no_memory_for_what_it_announces() {
+    let broker = TidingsProcess::start();
+    is_alive(&broker);
+    let before = resident(&broker);
+    let mut peers = Vec::new();
+    for number in 0..50 {
+        let id = format!("announcer-{number}");
+        let mut client = RawClient::connect(broker.ws(), &clean(Version::V5, &id));
+        // A masked binary frame of 4 GiB, and a PINGREQ in it.
+        let header = [0x82, 0xFF, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+        let link = client.link();
+        link.write_raw(&header).expect("it is read");
+        link.write_raw(&[0xC0, 0]).expect("it is read");
+        assert!(matches!(client.next().packet(), Packet::PingResp));
+        peers.push(client);
+    }
+    assert_grew_less(&broker, before, 2 * NOISE, "frames of 4 GiB were announced");
+}
