@@ -55,6 +55,8 @@ const PACE: Pace = Pace {
 };
 /// In the end something must arrive at least this often.
 const STANDSTILL: Duration = Duration::from_secs(60);
+/// Bytes of a file of the journal.
+const SEGMENT_BYTES: u32 = 8 << 20;
 /// Threads of a crowd.
 const CROWDS: u64 = 2;
 
@@ -163,6 +165,9 @@ impl House {
             .argument("127.0.0.1:0")
             .set("tls.certificates", pki.certificates(&["server"]))
             .set("rooms.requests_per_minute", 60_000)
+            // Small, so that files are sealed, snapshots taken and the journal trimmed many times in an hour.
+            .set("journal.segment_bytes", SEGMENT_BYTES)
+            .set("state.snapshot_every_bytes", SEGMENT_BYTES * 4)
             .set("log.format", "\"json\"")
             // Strangers come from another address of this machine, and can be banned.
             .set("limits.unlimited_addresses", "[\"127.0.0.1/32\"]")
