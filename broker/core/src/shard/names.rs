@@ -25,7 +25,7 @@ impl Shard {
         route: &Route,
         packet_id: u16,
     ) -> Option<Taken> {
-        if publish.properties.user.is_empty() || !route.history || !route.allowed {
+        if !route.history || !route.allowed {
             return None;
         }
         let names = self.names.clone()?;

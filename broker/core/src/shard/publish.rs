@@ -124,7 +124,10 @@ impl Shard {
             user: client.identity.user.clone(),
             client_id: client.id.clone(),
         });
-        if let Some(taken) = self.sent_again(now, conn, publish, &route, packet_id) {
+        // Most have no User Property, and so no `cid`.
+        if !publish.properties.user.is_empty()
+            && let Some(taken) = self.sent_again(now, conn, publish, &route, packet_id)
+        {
             route.publisher = Some(publisher);
             if let Some(session) = self.sessions.get_mut(conn) {
                 session.route = Some(route);
