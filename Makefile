@@ -76,9 +76,7 @@ lint: ## Check formatting and lints, as CI does
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-fuzz: ## Look for bytes that break something: each target for FUZZ_SECONDS; installs cargo-fuzz, needs nightly
-	@cargo +nightly --version >/dev/null || { echo "cargo fuzz needs the nightly toolchain: rustup toolchain install nightly --profile minimal"; exit 1; }
-	@cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
+fuzz: ## Look for bytes that break something: each target for FUZZ_SECONDS, as many at once as there are cores
 	tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 bench: ## Compare with the brokers that are installed, in a short form; BENCH='...' for another

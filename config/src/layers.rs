@@ -94,16 +94,21 @@ impl Layers {
     pub(crate) fn add_file(&mut self, path: &Path) {
         let name: Arc<str> = path.display().to_string().into();
         match fs::read_to_string(path) {
-            Ok(text) => self.add_toml(&text, |line| Origin::File {
-                name: Arc::clone(&name),
-                line,
-            }),
+            Ok(text) => self.add_text_of_file(&name, &text),
             Err(error) => self.problems.push(Problem {
                 origin: Origin::File { name, line: 0 },
                 key: String::new(),
                 what: format!("cannot be read: {error}"),
             }),
         }
+    }
+
+    /// What stands in a file.
+    pub(crate) fn add_text_of_file(&mut self, name: &Arc<str>, text: &str) {
+        self.add_toml(text, |line| Origin::File {
+            name: Arc::clone(name),
+            line,
+        });
     }
 
     fn add_toml(&mut self, text: &str, origin: impl Fn(usize) -> Origin) {

@@ -148,6 +148,21 @@ impl Settings {
         }
         layers.add_environment(&sources.env);
         layers.add_flags(&sources.set);
+        Self::judged(layers)
+    }
+
+    /// Reads the text of a file that need not be on disk, and nothing else; `name` is what problems call it.
+    ///
+    /// # Errors
+    /// As for [`Settings::load`].
+    pub fn parse(name: &str, text: &str) -> Result<Self, ConfigErrors> {
+        let mut layers = Layers::default();
+        layers.add_shipped();
+        layers.add_text_of_file(&name.into(), text);
+        Self::judged(layers)
+    }
+
+    fn judged(layers: Layers) -> Result<Self, ConfigErrors> {
         let (settings, problems) = Self::read(layers);
         match ConfigErrors::from_problems(problems) {
             None => Ok(settings),

@@ -166,10 +166,12 @@ impl Checks<'_> {
     /// machine, or not given.
     pub(crate) fn safe_url(&mut self, key: &str, url: &str) {
         let host = url.strip_prefix("http://").map(|rest| {
-            let authority = rest.split('/').next().unwrap_or_default();
-            authority
-                .rsplit_once(':')
-                .map_or(authority, |(host, _)| host)
+            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            // What stands before an @ is a user, whatever it looks like.
+            match authority.rsplit_once(':') {
+                Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+                _ => authority,
+            }
         });
         let is_here = matches!(host, Some("127.0.0.1" | "localhost" | "[::1]"));
         if !url.is_empty() && !url.starts_with("https://") && !is_here {

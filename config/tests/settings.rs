@@ -320,6 +320,27 @@ topics = [
 }
 
 #[test]
+fn an_address_that_is_asked_for_secrets_is_safe_however_it_is_written() {
+    for (url, is_safe) in [
+        ("https://example.org/", true),
+        ("http://127.0.0.1:8000/", true),
+        ("http://localhost", true),
+        ("http://[::1]:80/?a=b", true),
+        ("http://example.org/", false),
+        ("http://localhost.example.org/", false),
+        // A user named localhost, at another host.
+        ("http://localhost@example.org/", false),
+        ("http://localhost:@example.org/", false),
+        ("http://localhost:80@example.org:80/", false),
+        ("HTTP://example.org/", false),
+        ("file:///etc/passwd", false),
+    ] {
+        let loaded = load_set(&[&format!("otel.endpoint={url}")]);
+        assert_eq!(loaded.is_ok(), is_safe, "{url}: {loaded:?}");
+    }
+}
+
+#[test]
 fn all_syntax_errors_have_their_lines() {
     let errors = File::new("syntax", "[server]\nshards = \n\n[mqtt\nmax_qos = 2\n").errors();
     assert_eq!(errors.len(), 2, "{errors:#?}");
