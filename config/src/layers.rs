@@ -7,7 +7,7 @@
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use config::{Config, Map, Source, Value, ValueKind};
 use toml::Spanned;
@@ -47,7 +47,7 @@ const ENVIRONMENT_PREFIX: &str = "TIDINGS_";
 const ENVIRONMENT_SEPARATOR: &str = "__";
 
 /// The layers, in order, with the origins their values refer to by number.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Layers {
     layers: Vec<Layer>,
     origins: Origins,
@@ -69,7 +69,7 @@ impl Source for Layer {
 }
 
 /// Origins by number: the layering crate carries a string with each value, here it is an index.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Origins(Vec<Origin>);
 
 impl Origins {
@@ -85,9 +85,14 @@ impl Origins {
 }
 
 impl Layers {
-    /// The shipped defaults. A test proves that they have no error.
-    pub(crate) fn add_shipped(&mut self) {
-        self.add_toml(SHIPPED, |line| Origin::Shipped { line });
+    /// The shipped defaults, with nothing on them yet. A test proves that they have no error.
+    pub(crate) fn shipped() -> Self {
+        static READ: LazyLock<Layers> = LazyLock::new(|| {
+            let mut layers = Layers::default();
+            layers.add_toml(SHIPPED, |line| Origin::Shipped { line });
+            layers
+        });
+        READ.clone()
     }
 
     /// A file in TOML.

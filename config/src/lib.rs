@@ -127,10 +127,8 @@ pub struct Settings {
 impl Default for Settings {
     /// The shipped file.
     fn default() -> Self {
-        let mut layers = Layers::default();
-        layers.add_shipped();
         // A test proves that the shipped file has no error, so nothing is dropped here.
-        Self::read(layers).0
+        Self::read(Layers::shipped()).0
     }
 }
 
@@ -141,8 +139,7 @@ impl Settings {
     /// Everything that is wrong with them: a file that cannot be read or is not TOML, unknown
     /// sections and keys, wrong types, values out of range. One line each, with its place.
     pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
-        let mut layers = Layers::default();
-        layers.add_shipped();
+        let mut layers = Layers::shipped();
         if let Some(path) = &sources.file {
             layers.add_file(path);
         }
@@ -156,8 +153,7 @@ impl Settings {
     /// # Errors
     /// As for [`Settings::load`].
     pub fn parse(name: &str, text: &str) -> Result<Self, ConfigErrors> {
-        let mut layers = Layers::default();
-        layers.add_shipped();
+        let mut layers = Layers::shipped();
         layers.add_text_of_file(&name.into(), text);
         Self::judged(layers)
     }

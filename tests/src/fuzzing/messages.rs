@@ -113,7 +113,7 @@ fn check(expected: &Said, talked: &Talked, terms: Terms, largest_packed: usize) 
     );
     // It goes out as far as the socket takes it at once.
     if !terms.texts && said.data.len() < SURELY_TAKEN {
-        let goodbye = End::Refused(refused.unwrap_or(1000));
+        let goodbye = End::Refused(talked.refused.unwrap_or(1000));
         assert_eq!(said.end, goodbye, "the goodbye");
     }
 }
