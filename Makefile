@@ -76,7 +76,7 @@ lint: ## Check formatting and lints, as CI does
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-fuzz: ## Look for bytes that break something: each target for FUZZ_SECONDS, as many at once as there are cores
+fuzz: ## Look for bytes that break something: each target for FUZZ_SECONDS, two at once for each core
 	tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 bench: ## Compare with the brokers that are installed, in a short form; BENCH='...' for another

@@ -235,10 +235,17 @@ impl Layers {
             Some(value) => to_value(value, None, &mut mark),
             None => Value::new(Some(&mark(0..0)), text.to_owned()),
         };
+        // The tables on the way were written where the value was; the section itself has many places.
+        let place = value.origin().map(str::to_owned);
         let nested = keys.iter().rev().fold(value, |inner, key| {
             let key = key.trim_matches('"').to_owned();
-            Value::new(None, Map::from_iter([(key, inner)]))
+            Value::new(place.as_ref(), Map::from_iter([(key, inner)]))
         });
+        let nested = if keys.is_empty() {
+            nested
+        } else {
+            Value::new(None, nested.kind)
+        };
         self.layers
             .push(Layer(Map::from_iter([(section.to_owned(), nested)])));
     }

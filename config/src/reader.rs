@@ -13,7 +13,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
 use crate::errors::{Origin, Problem};
 use crate::layers::{Origins, section_label};
-use crate::node::{Node, NodeError};
+use crate::node::{Node, NodeError, in_order};
 
 /// A section of the settings, or one entry of a list of them.
 pub(crate) trait Section: DeserializeOwned + Default {
@@ -74,7 +74,7 @@ impl Reader<'_> {
         }
         let known = fields::<T>();
         let mut good = Map::new();
-        for (key, value) in entries {
+        for (key, value) in in_order(entries) {
             let origin = self
                 .origins
                 .of(&value)
