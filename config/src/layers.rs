@@ -82,6 +82,15 @@ impl Origins {
     pub(crate) fn of(&self, value: &Value) -> Option<&Origin> {
         self.0.get(value.origin()?.parse::<usize>().ok()?)
     }
+
+    /// Where the value was written, or of a merged table the strongest of what is in it.
+    pub(crate) fn of_any(&self, value: &Value) -> Option<&Origin> {
+        let inside = || match &value.kind {
+            ValueKind::Table(entries) => entries.values().filter_map(|one| self.of_any(one)).max(),
+            _ => None,
+        };
+        self.of(value).or_else(inside)
+    }
 }
 
 impl Layers {
@@ -235,17 +244,10 @@ impl Layers {
             Some(value) => to_value(value, None, &mut mark),
             None => Value::new(Some(&mark(0..0)), text.to_owned()),
         };
-        // The tables on the way were written where the value was; the section itself has many places.
-        let place = value.origin().map(str::to_owned);
         let nested = keys.iter().rev().fold(value, |inner, key| {
             let key = key.trim_matches('"').to_owned();
-            Value::new(place.as_ref(), Map::from_iter([(key, inner)]))
+            Value::new(None, Map::from_iter([(key, inner)]))
         });
-        let nested = if keys.is_empty() {
-            nested
-        } else {
-            Value::new(None, nested.kind)
-        };
         self.layers
             .push(Layer(Map::from_iter([(section.to_owned(), nested)])));
     }

@@ -77,7 +77,7 @@ impl Reader<'_> {
         for (key, value) in in_order(entries) {
             let origin = self
                 .origins
-                .of(&value)
+                .of_any(&value)
                 .cloned()
                 .unwrap_or_else(|| place.clone());
             if !known.contains(&key.as_str()) {
