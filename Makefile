@@ -15,7 +15,7 @@ VENV := target/venv
 ARGS ?=
 # Seconds for each fuzz target, and which:  make fuzz FUZZ_SECONDS=3600 FUZZ_TARGETS=hub
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= $(notdir $(basename $(wildcard tests/fuzz/fuzz_targets/*.rs)))
+FUZZ_TARGETS ?=
 # Arguments for the benchmark; everything, which takes much longer:  make bench BENCH='--targets --html bench.html'
 BENCH ?= --short
 
