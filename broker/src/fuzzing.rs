@@ -1,10 +1,19 @@
 //! Doors for the fuzz targets in `tests/src/fuzzing`, to what reads the bytes of strangers and is
 //! nobody's interface. Nothing else uses them, and they may change at any time.
 
+mod credentials;
+mod front;
+mod talk;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use serde_json::Value;
 
 use crate::listener::frames::{Control, FrameReader};
+
+pub use crate::http::Understood;
+pub use credentials::{Token, certificate_names, hs256, token_says, tokens_of_key};
+pub use front::{deflate_answer, forwarded_for, page_may, proxy_header, speaks};
+pub use talk::{Talked, Terms as TalkTerms, compress, talk};
 
 /// What one call of [`Frames::decode`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,4 +78,12 @@ pub fn history_request(payload: &[u8]) -> bool {
 /// Whether these can be the name of a room, of a user, and the number of a message.
 pub fn place(text: &str) -> (bool, bool, bool) {
     crate::http::place(text)
+}
+
+/// What a text at `/chat` means, said by `from`, and what the answer refers to; or the refusal.
+///
+/// # Errors
+/// The JSON of what is answered if it cannot be understood.
+pub fn chat(text: &str, from: &str) -> Result<(Value, Understood), Value> {
+    crate::http::chat_text(text, from).map_err(|problem| problem.to_json())
 }

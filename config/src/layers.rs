@@ -7,7 +7,7 @@
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use config::{Config, Map, Source, Value, ValueKind};
 use toml::Spanned;
@@ -47,7 +47,7 @@ const ENVIRONMENT_PREFIX: &str = "TIDINGS_";
 const ENVIRONMENT_SEPARATOR: &str = "__";
 
 /// The layers, in order, with the origins their values refer to by number.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Layers {
     layers: Vec<Layer>,
     origins: Origins,
@@ -69,7 +69,7 @@ impl Source for Layer {
 }
 
 /// Origins by number: the layering crate carries a string with each value, here it is an index.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Origins(Vec<Origin>);
 
 impl Origins {
@@ -82,28 +82,47 @@ impl Origins {
     pub(crate) fn of(&self, value: &Value) -> Option<&Origin> {
         self.0.get(value.origin()?.parse::<usize>().ok()?)
     }
+
+    /// Where the value was written, or of a merged table the strongest of what is in it.
+    pub(crate) fn of_any(&self, value: &Value) -> Option<&Origin> {
+        let inside = || match &value.kind {
+            ValueKind::Table(entries) => entries.values().filter_map(|one| self.of_any(one)).max(),
+            _ => None,
+        };
+        self.of(value).or_else(inside)
+    }
 }
 
 impl Layers {
-    /// The shipped defaults. A test proves that they have no error.
-    pub(crate) fn add_shipped(&mut self) {
-        self.add_toml(SHIPPED, |line| Origin::Shipped { line });
+    /// The shipped defaults, with nothing on them yet. A test proves that they have no error.
+    pub(crate) fn shipped() -> Self {
+        static READ: LazyLock<Layers> = LazyLock::new(|| {
+            let mut layers = Layers::default();
+            layers.add_toml(SHIPPED, |line| Origin::Shipped { line });
+            layers
+        });
+        READ.clone()
     }
 
     /// A file in TOML.
     pub(crate) fn add_file(&mut self, path: &Path) {
         let name: Arc<str> = path.display().to_string().into();
         match fs::read_to_string(path) {
-            Ok(text) => self.add_toml(&text, |line| Origin::File {
-                name: Arc::clone(&name),
-                line,
-            }),
+            Ok(text) => self.add_text_of_file(&name, &text),
             Err(error) => self.problems.push(Problem {
                 origin: Origin::File { name, line: 0 },
                 key: String::new(),
                 what: format!("cannot be read: {error}"),
             }),
         }
+    }
+
+    /// What stands in a file.
+    pub(crate) fn add_text_of_file(&mut self, name: &Arc<str>, text: &str) {
+        self.add_toml(text, |line| Origin::File {
+            name: Arc::clone(name),
+            line,
+        });
     }
 
     fn add_toml(&mut self, text: &str, origin: impl Fn(usize) -> Origin) {

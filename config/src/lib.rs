@@ -127,10 +127,8 @@ pub struct Settings {
 impl Default for Settings {
     /// The shipped file.
     fn default() -> Self {
-        let mut layers = Layers::default();
-        layers.add_shipped();
         // A test proves that the shipped file has no error, so nothing is dropped here.
-        Self::read(layers).0
+        Self::read(Layers::shipped()).0
     }
 }
 
@@ -141,13 +139,26 @@ impl Settings {
     /// Everything that is wrong with them: a file that cannot be read or is not TOML, unknown
     /// sections and keys, wrong types, values out of range. One line each, with its place.
     pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
-        let mut layers = Layers::default();
-        layers.add_shipped();
+        let mut layers = Layers::shipped();
         if let Some(path) = &sources.file {
             layers.add_file(path);
         }
         layers.add_environment(&sources.env);
         layers.add_flags(&sources.set);
+        Self::judged(layers)
+    }
+
+    /// Reads the text of a file that need not be on disk, and nothing else; `name` is what problems call it.
+    ///
+    /// # Errors
+    /// As for [`Settings::load`].
+    pub fn parse(name: &str, text: &str) -> Result<Self, ConfigErrors> {
+        let mut layers = Layers::shipped();
+        layers.add_text_of_file(&name.into(), text);
+        Self::judged(layers)
+    }
+
+    fn judged(layers: Layers) -> Result<Self, ConfigErrors> {
         let (settings, problems) = Self::read(layers);
         match ConfigErrors::from_problems(problems) {
             None => Ok(settings),

@@ -88,7 +88,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
                 origins,
             }),
             ValueKind::Table(entries) => visitor.visit_map(Entries {
-                entries: entries.into_iter(),
+                entries: in_order(entries),
                 value: None,
                 origins,
             }),
@@ -127,7 +127,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
                 visitor.visit_enum(text)
             }
             ValueKind::Table(entries) => visitor.visit_enum(MapAccessDeserializer::new(Entries {
-                entries: entries.into_iter(),
+                entries: in_order(entries),
                 value: None,
                 origins,
             })),
@@ -138,6 +138,13 @@ impl<'de> Deserializer<'de> for Node<'_> {
     serde::forward_to_deserialize_any! {
         char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
     }
+}
+
+/// The entries by name: a table has no order, and what is wrong first must not depend on luck.
+pub(crate) fn in_order(entries: Map<String, Value>) -> std::vec::IntoIter<(String, Value)> {
+    let mut entries: Vec<_> = entries.into_iter().collect();
+    entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+    entries.into_iter()
 }
 
 struct Items<'a> {
@@ -160,7 +167,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 }
 
 struct Entries<'a> {
-    entries: <Map<String, Value> as IntoIterator>::IntoIter,
+    entries: std::vec::IntoIter<(String, Value)>,
     value: Option<(String, Value)>,
     origins: &'a Origins,
 }

@@ -13,7 +13,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 
 use crate::errors::{Origin, Problem};
 use crate::layers::{Origins, section_label};
-use crate::node::{Node, NodeError};
+use crate::node::{Node, NodeError, in_order};
 
 /// A section of the settings, or one entry of a list of them.
 pub(crate) trait Section: DeserializeOwned + Default {
@@ -74,10 +74,10 @@ impl Reader<'_> {
         }
         let known = fields::<T>();
         let mut good = Map::new();
-        for (key, value) in entries {
+        for (key, value) in in_order(entries) {
             let origin = self
                 .origins
-                .of(&value)
+                .of_any(&value)
                 .cloned()
                 .unwrap_or_else(|| place.clone());
             if !known.contains(&key.as_str()) {
@@ -166,10 +166,12 @@ impl Checks<'_> {
     /// machine, or not given.
     pub(crate) fn safe_url(&mut self, key: &str, url: &str) {
         let host = url.strip_prefix("http://").map(|rest| {
-            let authority = rest.split('/').next().unwrap_or_default();
-            authority
-                .rsplit_once(':')
-                .map_or(authority, |(host, _)| host)
+            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            // What stands before an @ is a user, whatever it looks like.
+            match authority.rsplit_once(':') {
+                Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+                _ => authority,
+            }
         });
         let is_here = matches!(host, Some("127.0.0.1" | "localhost" | "[::1]"));
         if !url.is_empty() && !url.starts_with("https://") && !is_here {

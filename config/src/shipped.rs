@@ -154,8 +154,7 @@ fn fields_of_settings() -> usize {
 
 #[test]
 fn the_shipped_file_has_no_error_and_is_exactly_the_defaults() {
-    let mut layers = Layers::default();
-    layers.add_shipped();
+    let layers = Layers::shipped();
     let (shipped, problems) = Settings::read(layers);
     assert_eq!(problems, Vec::new());
     assert_eq!(shipped.server, Server::default());

@@ -320,6 +320,37 @@ topics = [
 }
 
 #[test]
+fn what_is_wrong_in_one_place_is_said_in_the_same_order_each_time() {
+    let flag =
+        "topics=[{pattern=\"a\",publish=\"any\",subscribe=\"any\",b=1,c=1,d=1,keep={e=1,f=1,g=1}}]";
+    let first = load_set(&[flag]).unwrap_err();
+    for _ in 0..20 {
+        assert_eq!(load_set(&[flag]).unwrap_err(), first);
+    }
+}
+
+#[test]
+fn an_address_that_is_asked_for_secrets_is_safe_however_it_is_written() {
+    for (url, is_safe) in [
+        ("https://example.org/", true),
+        ("http://127.0.0.1:8000/", true),
+        ("http://localhost", true),
+        ("http://[::1]:80/?a=b", true),
+        ("http://example.org/", false),
+        ("http://localhost.example.org/", false),
+        // A user named localhost, at another host.
+        ("http://localhost@example.org/", false),
+        ("http://localhost:@example.org/", false),
+        ("http://localhost:80@example.org:80/", false),
+        ("HTTP://example.org/", false),
+        ("file:///etc/passwd", false),
+    ] {
+        let loaded = load_set(&[&format!("otel.endpoint={url}")]);
+        assert_eq!(loaded.is_ok(), is_safe, "{url}: {loaded:?}");
+    }
+}
+
+#[test]
 fn all_syntax_errors_have_their_lines() {
     let errors = File::new("syntax", "[server]\nshards = \n\n[mqtt\nmax_qos = 2\n").errors();
     assert_eq!(errors.len(), 2, "{errors:#?}");
@@ -371,6 +402,7 @@ fn an_unknown_section_is_an_error_even_if_empty_or_dotted() {
 fn errors_of_flags_and_environment_name_the_flag_and_the_variable() {
     let sources = Sources {
         env: vec![
+            env("TIDINGS_AUTH__MODES__X", "3"),
             env("TIDINGS_MQTT__MAX_QOS", "3"),
             env("TIDINGS_NOTHING__X", "3"),
         ],
@@ -386,6 +418,7 @@ fn errors_of_flags_and_environment_name_the_flag_and_the_variable() {
     };
     let errors: Vec<_> = Settings::load(&sources).unwrap_err().lines().collect();
     let expected = [
+        "TIDINGS_AUTH__MODES__X: [auth] modes: unknown key; did you mean `mode`?",
         "TIDINGS_MQTT__MAX_QOS: [mqtt] max_qos: 3 is not within 0 to 2 (MQTT has no other)",
         "TIDINGS_NOTHING__X: unknown section `nothing`; the shipped tidings.toml has all 20",
         "--set mqtt.receive_maximum: [mqtt] receive_maximum: expected a whole number from 0 to 65535, found string \"many\"",

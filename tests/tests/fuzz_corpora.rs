@@ -11,7 +11,7 @@ use tidings_tests::seeded::Seeded;
 static HEAP: CountingHeap = CountingHeap;
 
 /// What is in git for all targets together, bytes.
-const CORPORA_BYTES: u64 = 200 * 1024;
+const CORPORA_BYTES: u64 = 300 * 1024;
 
 /// Inputs of each target that are made of others, and that are made of nothing.
 const CHANGED: usize = 150;
@@ -80,6 +80,16 @@ fn check(name: &str) {
 }
 
 #[test]
+fn no_text_breaks_a_promise_of_chat() {
+    check("chat");
+}
+
+#[test]
+fn no_proof_breaks_a_promise_about_who_somebody_is() {
+    check("credentials");
+}
+
+#[test]
 fn no_packet_breaks_a_promise_of_the_codec() {
     check("decode");
 }
@@ -87,6 +97,11 @@ fn no_packet_breaks_a_promise_of_the_codec() {
 #[test]
 fn no_topic_filter_breaks_a_promise_of_the_tree() {
     check("filters");
+}
+
+#[test]
+fn no_header_breaks_a_promise_of_the_front_door() {
+    check("front");
 }
 
 #[test]
@@ -105,6 +120,11 @@ fn no_damage_breaks_a_promise_of_the_journal() {
 }
 
 #[test]
+fn no_message_breaks_a_promise_of_websocket() {
+    check("messages");
+}
+
+#[test]
 fn no_rule_breaks_a_promise_of_the_rules() {
     check("rules");
 }
@@ -112,6 +132,16 @@ fn no_rule_breaks_a_promise_of_the_rules() {
 #[test]
 fn no_client_breaks_a_promise_of_the_session() {
     check("session");
+}
+
+#[test]
+fn no_text_breaks_a_promise_of_the_settings() {
+    check("settings");
+}
+
+#[test]
+fn no_record_breaks_a_promise_of_the_snapshot() {
+    check("snapshot");
 }
 
 #[test]

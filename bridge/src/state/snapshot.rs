@@ -207,16 +207,32 @@ fn verify(path: &Path, epoch: Epoch) -> io::Result<Snapshot> {
 
 fn write_file(path: &Path, epoch: Epoch, records: &dyn Records) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, File::create(path)?);
+    write_to(&mut out, epoch, records.applied(), every_record(records))?;
+    out.into_inner()
+        .map_err(io::IntoInnerError::into_error)?
+        .sync_all()
+}
+
+/// Writes the bytes of a snapshot: `records` in their order.
+///
+/// # Errors
+/// Of `out`, or if a record is too long.
+pub fn write_to(
+    out: &mut impl Write,
+    epoch: Epoch,
+    applied: Offset,
+    records: impl Iterator<Item = StateRecord>,
+) -> io::Result<()> {
     let mut frame = Vec::new();
     frame.extend_from_slice(MAGIC);
     frame.extend_from_slice(&VERSION.to_le_bytes());
     frame.extend_from_slice(&RECORD_VERSION.to_le_bytes());
     frame.extend_from_slice(&epoch.0.to_le_bytes());
-    frame.extend_from_slice(&records.applied().0.to_le_bytes());
-    write_frame(&mut out, &frame)?;
+    frame.extend_from_slice(&applied.0.to_le_bytes());
+    write_frame(out, &frame)?;
     let mut count: u64 = 0;
     let mut value = Vec::new();
-    for record in every_record(records) {
+    for record in records {
         value.clear();
         record.encode_value(&mut value);
         let key = record.key().as_bytes();
@@ -226,16 +242,23 @@ fn write_file(path: &Path, epoch: Epoch, records: &dyn Records) -> io::Result<()
         frame.extend_from_slice(&length(&value)?.to_le_bytes());
         frame.extend_from_slice(key);
         frame.extend_from_slice(&value);
-        write_frame(&mut out, &frame)?;
+        write_frame(out, &frame)?;
         count += 1;
     }
     frame.clear();
     frame.push(0);
     frame.extend_from_slice(&count.to_le_bytes());
-    write_frame(&mut out, &frame)?;
-    out.into_inner()
-        .map_err(io::IntoInnerError::into_error)?
-        .sync_all()
+    write_frame(out, &frame)
+}
+
+/// Reads the bytes of a snapshot: its offset and its records.
+///
+/// # Errors
+/// If they are not whole, or belong to another journal.
+pub fn read_from(bytes: &[u8], epoch: Epoch) -> io::Result<(Offset, Vec<StateRecord>)> {
+    let mut reader = Reader::new(bytes, bytes.len() as u64, epoch)?;
+    let records: io::Result<_> = std::iter::from_fn(|| reader.next_record().transpose()).collect();
+    Ok((reader.applied, records?))
 }
 
 fn length(bytes: &[u8]) -> io::Result<u32> {
@@ -252,8 +275,8 @@ fn invalid(why: impl Into<String>) -> io::Error {
 }
 
 /// Reads a snapshot from its beginning, and checks all that can be checked on the way.
-struct Reader {
-    file: BufReader<File>,
+struct Reader<R> {
+    file: R,
     /// Bytes of the file that are not read yet: no length in the file can ask for more.
     left: u64,
     hasher: crc32fast::Hasher,
@@ -263,12 +286,26 @@ struct Reader {
     finished: bool,
 }
 
-impl Reader {
+impl Reader<BufReader<File>> {
     fn open(path: &Path, epoch: Epoch) -> io::Result<Self> {
         let file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        let reader = Self::new(BufReader::with_capacity(BUFFER_BYTES, file), bytes, epoch)?;
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name != Some(&file_name(reader.applied)) {
+            let why = format!("its name is not that of offset {}", reader.applied);
+            return Err(invalid(why));
+        }
+        Ok(reader)
+    }
+}
+
+impl<R: Read> Reader<R> {
+    /// Begins with the header of what has so many bytes.
+    fn new(file: R, bytes: u64, epoch: Epoch) -> io::Result<Self> {
         let mut reader = Self {
-            left: file.metadata()?.len(),
-            file: BufReader::with_capacity(BUFFER_BYTES, file),
+            left: bytes,
+            file,
             hasher: crc32fast::Hasher::new(),
             applied: Offset(0),
             count: 0,
@@ -294,9 +331,6 @@ impl Reader {
                 "it belongs to another journal: epoch {:016x}, not {:016x}",
                 found.0, epoch.0
             )));
-        }
-        if path.file_name().and_then(|name| name.to_str()) != Some(&file_name(applied)) {
-            return Err(invalid(format!("its name is not that of offset {applied}")));
         }
         reader.applied = applied;
         Ok(reader)

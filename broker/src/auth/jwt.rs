@@ -95,7 +95,7 @@ pub enum KeyError {
 
 /// What a token says, as far as it counts here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Claims {
+pub(crate) struct Claims {
     pub user: String,
     pub roles: Vec<Arc<str>>,
     pub rooms: Vec<Arc<str>>,
@@ -142,6 +142,19 @@ impl Tokens {
         })
     }
 
+    /// With the keys in the text of a file, and no others.
+    ///
+    /// # Errors
+    /// Why it has no key.
+    pub(crate) fn of_key_text(options: Options, text: &[u8]) -> Result<Self, &'static str> {
+        Ok(Self {
+            options,
+            from_files: RwLock::new(Arc::new(keys_of_file(text)?)),
+            from_url: RwLock::default(),
+            unknown_key: Notify::new(),
+        })
+    }
+
     /// Looks at files and address again and again; ends never by itself.
     pub(crate) async fn keep_fresh(self: Arc<Self>) {
         let mut ticks = interval(self.options.reload.max(Duration::from_secs(1)));
@@ -172,7 +185,7 @@ impl Tokens {
     }
 
     /// What the token says, if it counts.
-    pub(super) fn verify(&self, token: &[u8]) -> Option<Claims> {
+    pub(crate) fn verify(&self, token: &[u8]) -> Option<Claims> {
         if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
@@ -331,10 +344,18 @@ fn key_of_jwk(jwk: &Jwk) -> Option<Key> {
     if jwk.common.key_algorithm.is_some_and(|named| named != name) {
         return None;
     }
+    let key = DecodingKey::from_jwk(jwk).ok()?;
+    let is_guessable = || {
+        let secret = key.try_get_as_bytes();
+        secret.is_ok_and(|secret| secret.len() < MIN_SECRET_BYTES)
+    };
+    if algorithm == Algorithm::HS256 && is_guessable() {
+        return None;
+    }
     Some(Key {
         id: jwk.common.key_id.clone(),
         algorithm,
-        key: DecodingKey::from_jwk(jwk).ok()?,
+        key,
     })
 }
 
@@ -438,6 +459,20 @@ mod tests {
         let mut claims = alice();
         change(&mut claims);
         claims
+    }
+
+    #[test]
+    fn a_short_secret_is_no_key_in_a_set_either() {
+        let set = |secret: &str| json!({ "keys": [{ "kty": "oct", "k": secret }] }).to_string();
+        // 31 and 32 bytes in Base64.
+        let (short, long) = ("A".repeat(42), "A".repeat(43));
+        for (secret, is_key) in [("", false), (short.as_str(), false), (long.as_str(), true)] {
+            assert_eq!(
+                keys_of_file(set(secret).as_bytes()).is_ok(),
+                is_key,
+                "{secret:?}"
+            );
+        }
     }
 
     #[test]

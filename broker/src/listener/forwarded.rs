@@ -12,7 +12,7 @@ use ipnet::IpNet;
 const NAME: &str = "x-forwarded-for";
 
 /// The address that the last trusted proxy saw; `None`: there is none that can be read.
-pub(super) fn client(headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
+pub(crate) fn client(headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
     let lines = headers.get_all(NAME).iter().rev();
     let entries = lines.flat_map(|line| line.to_str().unwrap_or("?").rsplit(','));
     let mut seen = None;

@@ -1,4 +1,4 @@
-//! `cargo fuzz` looks for bytes that break a promise of `fuzzing::filters`.
+//! `make fuzz` looks for bytes that break a promise of `fuzzing::filters`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! `cargo fuzz` looks for bytes that break a promise of `fuzzing::journal`.
+//! `make fuzz` looks for bytes that break a promise of `fuzzing::journal`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

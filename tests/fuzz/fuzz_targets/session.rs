@@ -1,4 +1,4 @@
-//! `cargo fuzz` looks for bytes that break a promise of `fuzzing::session`.
+//! `make fuzz` looks for bytes that break a promise of `fuzzing::session`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

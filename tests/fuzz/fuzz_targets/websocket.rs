@@ -1,4 +1,4 @@
-//! `cargo fuzz` looks for bytes that break a promise of `fuzzing::websocket`.
+//! `make fuzz` looks for bytes that break a promise of `fuzzing::websocket`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

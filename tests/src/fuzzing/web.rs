@@ -6,6 +6,7 @@ use tidings_broker::fuzzing::{
 };
 
 use super::choices::Choices;
+use super::frames::{End, Terms, plainly};
 use super::heap::peak_of;
 
 /// Bytes of memory for the control frames in so many bytes: an empty ping takes 6 on the wire.
@@ -17,9 +18,17 @@ pub fn websocket(data: &[u8]) {
     let Some((&cut, bytes)) = data.split_first() else {
         return;
     };
-    let expected = plainly(bytes);
+    let said = plainly(bytes, Terms::default());
+    let expected = match said.end {
+        End::Refused(_) => None,
+        end => Some((said.data, said.pings, end == End::Closed)),
+    };
     for piece in [usize::MAX, 1, usize::from(cut).max(1)] {
-        let (found, memory) = peak_of(|| in_pieces(bytes, piece));
+        let (mut found, memory) = peak_of(|| in_pieces(bytes, piece));
+        if let (Some((_, found, _)), Some((_, expected, _))) = (&mut found, &expected) {
+            check_pings(found, expected);
+            found.clone_from(expected);
+        }
         assert_eq!(found, expected, "in pieces of {piece}");
         let copies = 2 * bytes.len();
         assert!(
@@ -31,9 +40,17 @@ pub fn websocket(data: &[u8]) {
 
 /// What all frames together say: data, pings, a close; or the place of a broken rule is in between,
 /// and then only that counts.
-type Said = Option<(Vec<u8>, Vec<Vec<u8>>, bool)>;
+type Found = Option<(Vec<u8>, Vec<Vec<u8>>, bool)>;
 
-fn in_pieces(bytes: &[u8], piece: usize) -> Said {
+/// Of Pings in a row the last is to be answered (RFC 6455 §5.5.3).
+fn check_pings(found: &[Vec<u8>], said: &[Vec<u8>]) {
+    let mut rest = said.iter();
+    let is_said = |ping| rest.any(|one| one == ping);
+    assert!(found.iter().all(is_said), "a ping that nobody said");
+    assert_eq!(found.last(), said.last(), "the last ping");
+}
+
+fn in_pieces(bytes: &[u8], piece: usize) -> Found {
     let mut frames = Frames::default();
     let (mut data, mut pings) = (Vec::new(), Vec::new());
     for piece in bytes.chunks(piece) {
@@ -50,88 +67,6 @@ fn in_pieces(bytes: &[u8], piece: usize) -> Said {
         }
     }
     Some((data, pings, false))
-}
-
-/// One frame after the other, each rule where RFC 6455 has it.
-fn plainly(bytes: &[u8]) -> Said {
-    let (mut data, mut pings) = (Vec::new(), Vec::new());
-    let mut in_message = false;
-    let mut rest = bytes;
-    while let Some((&first, after)) = rest.split_first() {
-        let (fin, opcode) = (first & 0x80 != 0, first & 0x0F);
-        let is_control = opcode >= 8;
-        // §5.2: no extension; §5.4; §5.5. Text is no MQTT [MQTT-6.0.0-1].
-        let is_sound = first & 0x70 == 0
-            && matches!(opcode, 0 | 2 | 8 | 9 | 10)
-            && (fin || !is_control)
-            && (opcode != 0 || in_message)
-            && (opcode != 2 || !in_message);
-        if !is_sound {
-            return None;
-        }
-        let Some((&second, after)) = after.split_first() else {
-            break;
-        };
-        // §5.1: a client masks.
-        if second & 0x80 == 0 {
-            return None;
-        }
-        let short = usize::from(second & 0x7F);
-        let length_bytes = match short {
-            126 | 127 if is_control => return None,
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        };
-        if after.len() < length_bytes {
-            break;
-        }
-        let (length, after) = after.split_at(length_bytes);
-        let length = length
-            .iter()
-            .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-        let length = match length_bytes {
-            0 => short as u64,
-            // §5.2: the shortest form.
-            2 if length < 126 => return None,
-            8 if length < 65_536 || length >> 63 != 0 => return None,
-            _ => length,
-        };
-        let Some((mask, after)) = after.split_first_chunk::<4>() else {
-            break;
-        };
-        let here = usize::try_from(length)
-            .unwrap_or(usize::MAX)
-            .min(after.len());
-        let is_whole = here as u64 == length;
-        let (payload, after) = after.split_at(here);
-        let payload = payload.iter().zip(mask.iter().cycle());
-        let payload: Vec<u8> = payload.map(|(byte, mask)| byte ^ mask).collect();
-        match opcode {
-            0 | 2 => data.extend(payload),
-            _ if !is_whole => break,
-            9 => pings.push(payload),
-            8 => return may_close(&payload).then_some((data, pings, true)),
-            _ => {}
-        }
-        if !is_control && is_whole {
-            in_message = !fin;
-        }
-        rest = after;
-    }
-    Some((data, pings, false))
-}
-
-/// §5.5.1, §7.4.
-fn may_close(payload: &[u8]) -> bool {
-    match payload.split_first_chunk::<2>() {
-        None => payload.is_empty(),
-        Some((code, reason)) => {
-            let code = u16::from_be_bytes(*code);
-            let is_defined = (1000..=1014).contains(&code) && !matches!(code, 1004..=1006);
-            (is_defined || (3000..5000).contains(&code)) && std::str::from_utf8(reason).is_ok()
-        }
-    }
 }
 
 /// See the module. The first byte says what the rest is.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tidings_core::journal::{Page, Published, ReadEntry, ReadError, Record};
-use tidings_core::message::Offset;
+use tidings_core::message::{Offset, Seq};
 
 use super::cache::Loaded;
 use super::frame::{ENTRY_HEADER_BYTES, check_entry};
@@ -34,7 +34,29 @@ struct Pick {
 
 enum Source {
     Memory(Arc<Published>),
-    Disk { position: u64, len: u64 },
+    Disk(Located),
+}
+
+/// Where an index says that a message is, and which one: in a file that is not as it was, another one
+/// may be there, with checksums that are right.
+pub(super) struct Located {
+    position: u64,
+    len: u64,
+    seq: Seq,
+    topic: Arc<str>,
+}
+
+impl Located {
+    pub fn of(index: &SegmentIndex, entry: &IndexEntry) -> Self {
+        // With its header.
+        let position = u64::from(entry.place.position).saturating_sub(ENTRY_HEADER_BYTES as u64);
+        Self {
+            position,
+            len: entry.stored_bytes(),
+            seq: entry.seq,
+            topic: index.topic_of(entry),
+        }
+    }
 }
 
 /// A step of reading on: what one segment has, up to `covered`.
@@ -109,12 +131,12 @@ impl SegmentJournal {
         for (number, pick) in step.picks.iter().enumerate() {
             let published = match &pick.from {
                 Source::Memory(published) => published.clone(),
-                Source::Disk { position, len } => {
-                    if !span.holds(*position, *len) {
+                Source::Disk(located) => {
+                    if !span.holds(located) {
                         let rest = step.picks.get(number..).unwrap_or_default();
                         span.fill(&*step.file, rest, collector.left())?;
                     }
-                    self.decode(step.base, pick.offset, span.bytes(*position, *len))?
+                    self.decode(step.base, pick.offset, located, span.bytes(located))?
                 }
             };
             if collector.push(ReadEntry {
@@ -127,14 +149,25 @@ impl SegmentJournal {
         Ok(None)
     }
 
-    fn decode(&self, base: Offset, at: Offset, bytes: &[u8]) -> Result<Arc<Published>, ReadError> {
+    fn decode(
+        &self,
+        base: Offset,
+        at: Offset,
+        located: &Located,
+        bytes: &[u8],
+    ) -> Result<Arc<Published>, ReadError> {
         let damage = |what: &dyn std::fmt::Display| {
             ReadError::Damaged(format!("{}: {what}", place_name(base, at)))
         };
         self.count_decoded();
         let (_, record) = check_entry(bytes).map_err(|what| damage(&what))?;
         match decode_record(record).map_err(|error| damage(&error))? {
-            Record::Published(published) => Ok(published),
+            Record::Published(published)
+                if (published.seq, &published.message.topic) == (located.seq, &located.topic) =>
+            {
+                Ok(published)
+            }
+            Record::Published(_) => Err(damage(&"it is another message than its index says")),
             Record::Session { .. } | Record::Group { .. } | Record::Account { .. } => {
                 Err(damage(&"it is no message"))
             }
@@ -146,12 +179,11 @@ impl SegmentJournal {
         base: Offset,
         file: &dyn FsFile,
         offset: Offset,
-        entry: &IndexEntry,
+        located: &Located,
     ) -> Result<Arc<Published>, ReadError> {
-        let (position, len) = whole_entry(entry);
-        let mut bytes = vec![0; len as usize];
-        read_exact_at(file, &mut bytes, position)?;
-        self.decode(base, offset, &bytes)
+        let mut bytes = vec![0; located.len as usize];
+        read_exact_at(file, &mut bytes, located.position)?;
+        self.decode(base, offset, located, &bytes)
     }
 }
 
@@ -186,10 +218,7 @@ fn pick(
         bytes += entry.place.len as usize;
         let from = match tail.and_then(|tail| tail.get(offset)) {
             Some(published) => Source::Memory(published.clone()),
-            None => {
-                let (position, len) = whole_entry(entry);
-                Source::Disk { position, len }
-            }
+            None => Source::Disk(Located::of(index, entry)),
         };
         picks.push(Pick { offset, from });
     }
@@ -201,12 +230,6 @@ fn pick(
     }
 }
 
-/// Position and length of an entry with its header.
-fn whole_entry(entry: &IndexEntry) -> (u64, u64) {
-    let position = u64::from(entry.place.position).saturating_sub(ENTRY_HEADER_BYTES as u64);
-    (position, entry.stored_bytes())
-}
-
 /// A piece of a file in memory.
 #[derive(Default)]
 struct Span {
@@ -215,11 +238,13 @@ struct Span {
 }
 
 impl Span {
-    fn holds(&self, position: u64, len: u64) -> bool {
+    fn holds(&self, located: &Located) -> bool {
+        let Located { position, len, .. } = *located;
         position >= self.position && position + len <= self.position + self.bytes.len() as u64
     }
 
-    fn bytes(&self, position: u64, len: u64) -> &[u8] {
+    fn bytes(&self, located: &Located) -> &[u8] {
+        let Located { position, len, .. } = *located;
         let at = usize::try_from(position.saturating_sub(self.position)).unwrap_or(usize::MAX);
         self.bytes
             .get(at..)
@@ -229,8 +254,8 @@ impl Span {
 
     /// Reads the first of `picks`, and those after it that lie near.
     fn fill(&mut self, file: &dyn FsFile, picks: &[Pick], wanted: usize) -> Result<(), ReadError> {
-        let disk = |pick: &Pick| match pick.from {
-            Source::Disk { position, len } => Some((position, len)),
+        let disk = |pick: &Pick| match &pick.from {
+            Source::Disk(Located { position, len, .. }) => Some((*position, *len)),
             Source::Memory(_) => None,
         };
         let mut places = picks.iter().map_while(disk);

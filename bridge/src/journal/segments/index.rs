@@ -264,6 +264,12 @@ impl SegmentIndex {
         self.topics.names.get(number).map_or("", |name| name)
     }
 
+    /// The topic of an entry; empty if it has none.
+    pub fn topic_of(&self, entry: &IndexEntry) -> Arc<str> {
+        let name = self.topics.names.get(entry.topic as usize);
+        name.cloned().unwrap_or_default()
+    }
+
     /// Messages of a stream for everyone, with a seq of at least `from`, ascending.
     pub fn stream(&self, stream: &str, from: Seq) -> impl DoubleEndedIterator<Item = &IndexEntry> {
         let entries = self.streams.of(stream).iter();

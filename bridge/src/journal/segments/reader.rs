@@ -14,6 +14,7 @@ use tidings_core::message::{Epoch, Offset, Seq, UnixMillis};
 use tidings_core::topic::ReplayFrom;
 
 use super::cache::IndexCache;
+use super::fetch::Located;
 use super::fs::{Fs, FsFile};
 use super::index::{IndexEntry, SegmentIndex};
 use super::summary::Summary;
@@ -394,7 +395,7 @@ impl SegmentJournal {
                     (
                         index.base(),
                         Some(file.clone()),
-                        index.at(offset).copied(),
+                        located(index, offset, view),
                         view,
                     )
                 }
@@ -403,14 +404,13 @@ impl SegmentJournal {
         let (file, entry) = match file {
             Some(file) => (file, entry),
             None => match self.load(base)? {
-                Some(loaded) => (loaded.file.clone(), loaded.index.at(offset).copied()),
+                Some(loaded) => (loaded.file.clone(), located(&loaded.index, offset, view)),
                 None => return Ok(None),
             },
         };
-        match entry.filter(|entry| view.shows(offset, entry)) {
-            Some(entry) => self.read_one(base, &*file, offset, &entry).map(Some),
-            None => Ok(None),
-        }
+        entry
+            .map(|entry| self.read_one(base, &*file, offset, &entry))
+            .transpose()
     }
 
     fn history_in(
@@ -422,10 +422,11 @@ impl SegmentJournal {
         found: &mut Vec<ReadEntry>,
     ) -> Result<(), ReadError> {
         let choose = |index: &SegmentIndex, view: View, missing: usize| -> Vec<_> {
-            let entries = index.stream(stream, from).map(|e| (index.offset_of(e), *e));
+            let entries = index.stream(stream, from).map(|e| (index.offset_of(e), e));
             entries
                 .filter(|(offset, e)| view.shows(*offset, e))
                 .take(missing)
+                .map(|(offset, e)| (offset, Located::of(index, e)))
                 .collect()
         };
         let missing = limit.saturating_sub(found.len());
@@ -453,6 +454,12 @@ impl SegmentJournal {
         }
         Ok(())
     }
+}
+
+/// Where the message at an offset is, if it is shown.
+fn located(index: &SegmentIndex, offset: Offset, view: View) -> Option<Located> {
+    let entry = index.at(offset)?;
+    view.shows(offset, entry).then(|| Located::of(index, entry))
 }
 
 /// The sealed segment that holds `from`, or the next one after it; `None` for the active one.

@@ -43,6 +43,8 @@ use crate::listener::upgrade::Terms;
 use crate::listener::websocket::Compression;
 use crate::metrics::Via;
 use crate::transport::Wire;
+pub use said::Understood;
+pub(crate) use said::understand;
 use said::{Said, Want};
 
 /// What a client may offer as subprotocol, if it offers one.

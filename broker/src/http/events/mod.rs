@@ -25,6 +25,8 @@ pub(super) use sse::Chunks;
 use super::{Endpoint, get};
 
 pub(crate) use asked::measure_query;
+pub use chat::Understood;
+pub(crate) use chat::understand;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let filter = "A topic filter, several times if wanted; without any, everything of yours";

@@ -196,6 +196,28 @@ fn entries_that_became_zeros_at_the_end_of_a_sealed_segment_are_damage_and_no_ga
 }
 
 #[test]
+fn a_message_that_stands_where_another_was_is_damage_and_not_the_other() {
+    let fs = filled(60);
+    let mut content = fs.content(FIRST).expect("the file is there");
+    let first = u32::from_le_bytes([content[64], content[65], content[66], content[67]]);
+    // Batches of one size move by one, so that each checksum is right where the index looks.
+    let frame = content[64..64 + 8 + first as usize].to_vec();
+    content.splice(64..64, frame);
+    fs.overwrite(FIRST, &content);
+    let (_writer, journal, _) = open(&fs, 1024);
+    let is_damage = |read: &ReadError| match read {
+        ReadError::Damaged(what) => what.contains("another message"),
+        _ => false,
+    };
+    let one = journal.read_at(Offset(1));
+    assert!(one.as_ref().is_err_and(is_damage), "{one:?}");
+    let page = journal.read(&filters(&["a/b"]), Offset(1), Offset(2), usize::MAX);
+    assert!(page.as_ref().is_err_and(is_damage), "{page:?}");
+    let history = journal.history("a/b", Seq(2), 1);
+    assert!(history.as_ref().is_err_and(is_damage), "{history:?}");
+}
+
+#[test]
 fn an_index_that_is_missing_or_damaged_is_built_anew() {
     let fs = filled(60);
     let indexes: Vec<String> = fs

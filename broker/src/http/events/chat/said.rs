@@ -44,6 +44,31 @@ pub(super) enum Want {
     },
 }
 
+/// A text of a client, understood.
+#[derive(Clone, Debug)]
+pub enum Understood {
+    /// A sign of life.
+    Nothing,
+    /// A sign of life is asked for.
+    Pong,
+    /// A message.
+    Publish(Outgoing),
+    /// Filters.
+    Subscribe(Vec<Arc<str>>),
+}
+
+/// What a text of a user means, and what the answer refers to.
+pub(crate) fn understand(text: &str, from: &str) -> Result<(Value, Understood), Problem> {
+    let Said { of, want } = read(text)?;
+    let understood = match want {
+        Want::Nothing => Understood::Nothing,
+        Want::Pong => Understood::Pong,
+        Want::Publish(publish) => Understood::Publish(publish.into_outgoing(from)?),
+        Want::Subscribe { filters, .. } => Understood::Subscribe(filters),
+    };
+    Ok((of, understood))
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Object {
@@ -87,6 +112,11 @@ pub(super) fn read(text: &str) -> Result<Said, Problem> {
     match text.trim() {
         "" | "heartbeat" | "\"heartbeat\"" | "pong" => return plain(Want::Nothing),
         "ping" | "\"ping\"" => return plain(Want::Pong),
+        // A list of a message's fields without their names would be read, too.
+        text if !text.starts_with('{') => {
+            let text = "one JSON object or a sign of life is to be said";
+            return Err(Problem::bad_request(text));
+        }
         _ => {}
     }
     let bad = |error: serde_json::Error| Problem::bad_request(format!("not understood: {error}"));
@@ -275,6 +305,7 @@ mod tests {
             "hello",
             "{}",
             "[]",
+            "[null,null,null,null,1,null]",
             "1",
             "{\"since\":\"now\"}",
             &long,
