@@ -50,7 +50,7 @@ deb: build ## Build a Debian package (needs: cargo install cargo-deb)
 	target/release/tidings completions bash > $(PACKAGE)/tidings.bash
 	target/release/tidings completions zsh > $(PACKAGE)/_tidings
 	target/release/tidings completions fish > $(PACKAGE)/tidings.fish
-	cargo deb -p tidings-broker --no-build --no-strip
+	cargo deb -p tidings-broker --no-build --strip
 
 test: test-tools web ## Run all tests; installs the clients they need if those are missing
 	cargo build --workspace --bins

@@ -4,15 +4,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
+use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
-
-use crate::peer::{DEADLINE, TestBroker, with_others};
-use tidings_broker::OtherProofs;
-use tidings_broker::auth::{AccountOptions, TokenOptions};
 use tidings_broker::listener::Kind;
 
-const SECRET: &[u8] = b"a shared secret of more than 32 bytes";
+use crate::denials::{sign, with_tokens};
+use crate::peer::{DEADLINE, TestBroker};
 
 /// What a GET of `path` is answered, up to the end of the connection.
 fn get(broker: &TestBroker, path: &str) -> String {
@@ -27,32 +24,9 @@ fn get(broker: &TestBroker, path: &str) -> String {
 
 #[test]
 fn a_stream_and_a_waiting_poll_end_when_the_token_does() {
-    let folder = tempfile::tempdir().unwrap();
-    let key = folder.path().join("key");
-    std::fs::write(&key, SECRET).unwrap();
-    let tokens = TokenOptions {
-        key_files: vec![key],
-        jwks_url: None,
-        reload: Duration::from_secs(300),
-        timeout: Duration::from_secs(5),
-        issuer: None,
-        audience: None,
-        user_claim: "sub".to_owned(),
-        roles_claim: "roles".to_owned(),
-        rooms_claim: String::new(),
-        leeway: Duration::ZERO,
-    };
-    let broker = TestBroker::start(|options| {
-        let others = OtherProofs {
-            tokens: Some(tokens),
-            hook: None,
-        };
-        with_others(options, AccountOptions::default(), others);
-    });
+    let broker = TestBroker::start(with_tokens);
     let now = get_current_timestamp();
-    let claims = json!({ "sub": "alice", "iat": now, "exp": now + 3 });
-    let key = EncodingKey::from_secret(SECRET);
-    let token = encode(&Header::default(), &claims, &key).unwrap();
+    let token = sign(&json!({ "sub": "alice", "iat": now, "exp": now + 3 }));
     let begun = Instant::now();
     let answer = get(&broker, &format!("/v1/poll?filter=a/%23&token={token}"));
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");

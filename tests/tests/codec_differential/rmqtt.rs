@@ -2,21 +2,15 @@
 //!
 //! It is made for speed and leaves much to its caller: most of the list is what it does not check.
 
-use std::collections::BTreeSet;
-
 use bytes::BytesMut;
 use rmqtt_codec::{v3, v5};
-use tidings_core::codec::{self, ConnAck, Packet, Version};
+use tidings_core::codec::{ConnAck, Packet, Version};
 use tokio_util::codec::{Decoder as _, Encoder as _};
 
-use super::decode_whole;
-use super::packets::{Random, make_packet};
-
-/// Enough that every listed disagreement occurs.
-const PACKETS: usize = 150_000;
+use crate::foreign::{Foreign, Leniency, Strictness, compare};
 
 /// What we refuse and `rmqtt-codec` accepts: our error, and why it is right.
-const WE_ARE_STRICTER: &[(&str, &str)] = &[
+const WE_ARE_STRICTER: &[Strictness] = &[
     (
         "invalid topic name",
         "they leave topics to the broker [MQTT-4.7.3-1]",
@@ -107,9 +101,6 @@ const WE_ARE_STRICTER: &[(&str, &str)] = &[
     ),
 ];
 
-/// Its error, when that is meant, and why we accept.
-type Leniency = (&'static str, fn(Version, &Packet<'_>) -> bool, &'static str);
-
 /// What `rmqtt-codec` refuses and we accept.
 const WE_ARE_MORE_LENIENT: &[Leniency] = &[
     (
@@ -181,80 +172,7 @@ fn may_read_differently(version: Version, packet: &Packet<'_>) -> Option<&'stati
 
 #[test]
 fn rmqtts_codec_accepts_the_same_packets_and_means_the_same_by_them() {
-    let mut random = Random(11);
-    let (mut both, mut neither) = (0, 0);
-    let mut reasons = BTreeSet::new();
-    for round in 0..PACKETS {
-        let versions = [Version::V31, Version::V311, Version::V5];
-        let version = versions[round % versions.len()];
-        let bytes = make_packet(&mut random, version);
-        let before = (bytes[0] >> 4 != 1).then_some(version);
-        let ours = decode_whole(before, &bytes);
-        let version = match &ours {
-            Ok(Packet::Connect(connect)) => connect.version,
-            _ => version,
-        };
-        match (&ours, Theirs::decode(version, &bytes)) {
-            (Ok(ours), Ok(theirs)) => {
-                both += 1;
-                if !mean_the_same(before, version, ours, theirs) {
-                    let reason = may_read_differently(version, ours)
-                        .unwrap_or_else(|| panic!("{bytes:02x?} is {ours:?} for us"));
-                    reasons.insert(reason);
-                }
-            }
-            (Err(_), Err(_)) => neither += 1,
-            (Err(error), Ok(theirs)) => {
-                let error = error.to_string();
-                let listed = WE_ARE_STRICTER.iter().find(|(ours, _)| *ours == error);
-                let Some((_, reason)) = listed else {
-                    panic!("only they accept {bytes:02x?} ({error}): {theirs:?}");
-                };
-                reasons.insert(*reason);
-            }
-            (Ok(ours), Err(error)) => {
-                let explained = WE_ARE_MORE_LENIENT
-                    .iter()
-                    .find(|(theirs, applies, _)| error.contains(theirs) && applies(version, ours));
-                let Some((_, _, reason)) = explained else {
-                    panic!("only we accept {bytes:02x?} ({error}): {ours:?}");
-                };
-                reasons.insert(*reason);
-            }
-        }
-    }
-    assert!(
-        both > PACKETS / 4,
-        "only {both} of {PACKETS} were accepted by both"
-    );
-    assert!(
-        neither > PACKETS / 4,
-        "only {neither} of {PACKETS} were refused by both"
-    );
-    let listed = WE_ARE_STRICTER
-        .iter()
-        .map(|(_, reason)| *reason)
-        .chain(WE_ARE_MORE_LENIENT.iter().map(|(_, _, reason)| *reason));
-    for reason in listed {
-        assert!(
-            reasons.contains(reason),
-            "no packet shows this disagreement any more: {reason}"
-        );
-    }
-}
-
-fn mean_the_same(
-    before: Option<Version>,
-    version: Version,
-    ours: &Packet<'_>,
-    theirs: Theirs,
-) -> bool {
-    let mut written_by_us = Vec::new();
-    codec::encode(version, ours, &mut written_by_us);
-    let is_read_by_them = Theirs::decode(version, &written_by_us).as_ref() == Ok(&theirs);
-    let written_by_them = theirs.encode();
-    let read_by_us = codec::decode(before, &written_by_them, usize::MAX);
-    is_read_by_them && read_by_us == Ok(Some((ours.clone(), written_by_them.len())))
+    compare::<Theirs>(11);
 }
 
 /// A packet as `rmqtt-codec` has it.
@@ -264,7 +182,10 @@ enum Theirs {
     V5(v5::Packet),
 }
 
-impl Theirs {
+impl Foreign for Theirs {
+    const WE_ARE_STRICTER: &[Strictness] = WE_ARE_STRICTER;
+    const WE_ARE_MORE_LENIENT: &[Leniency] = WE_ARE_MORE_LENIENT;
+
     fn decode(version: Version, bytes: &[u8]) -> Result<Self, String> {
         let mut rest = BytesMut::from(bytes);
         let found = match version {
@@ -289,5 +210,9 @@ impl Theirs {
         };
         written.expect("it was decoded");
         bytes.to_vec()
+    }
+
+    fn may_read_differently(version: Version, packet: &Packet<'_>) -> Option<&'static str> {
+        may_read_differently(version, packet)
     }
 }

@@ -69,6 +69,17 @@ fn the_package_has_what_its_unit_starts_and_every_file_is_there() {
     assert!(installed.contains(*settings), "{settings}");
     let kept = deb["conf-files"].as_array().expect("a list");
     assert!(kept.iter().any(|file| file.as_str() == Some(*settings)));
+    // What lies beside the manifest, and is not an asset.
+    for key in ["license-file", "changelog"] {
+        let named = match &deb[key] {
+            toml::Value::Array(words) => &words[0],
+            word => word,
+        };
+        let name = named.as_str().and_then(|name| name.strip_prefix("../"));
+        let text = read(name.expect("a path beside the manifest"));
+        let version = env!("CARGO_PKG_VERSION");
+        assert!(key != "changelog" || text.starts_with(&format!("tidings ({version}-")));
+    }
     for script in ["postinst", "postrm"] {
         let script = root().join("config/packaging/debian").join(script);
         let status = Command::new("sh").arg("-n").arg(&script).status();
