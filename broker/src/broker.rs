@@ -292,6 +292,7 @@ impl Broker {
             options: options.handshake,
             websocket: options.websocket.clone(),
             max_packet_bytes: options.session.maximum_packet_bytes as usize,
+            takeover: options.takeover(),
             auth,
             book: book.clone(),
             logins,
@@ -550,6 +551,7 @@ impl Listening {
             tokio::spawn(tokens.keep_fresh());
         }
         if let Some(tls) = self.tls {
+            tokio::spawn(end_revoked(tls.clone(), self.reception.clone()));
             tokio::spawn(tls.keep_fresh());
         }
         if let Some((every, pulse)) = self.heartbeat {
@@ -563,6 +565,14 @@ impl Listening {
         let mut stop = self.stop;
         // An error means that nobody can stop it any more, which is a stop too.
         let _ = stop.wait_for(|stop| *stop).await;
+    }
+}
+
+/// Ends what is open with certificates that do not count any more, for ever.
+async fn end_revoked(tls: Arc<Front>, reception: Arc<Reception>) {
+    loop {
+        tls.revoked().await;
+        reception.shards.end_revoked();
     }
 }
 
@@ -608,7 +618,10 @@ impl Running {
 
     /// The book of bans.
     pub fn bans(&self) -> BanBook {
-        BanBook(self.reception.clone())
+        BanBook {
+            reception: self.reception.clone(),
+            audit: self.audit.clone(),
+        }
     }
 
     /// The book of accounts.

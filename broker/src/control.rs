@@ -6,6 +6,7 @@
 //! bytes and time; secrets are in requests and answers, never in logs. What a request does is
 //! [`execute`], with or without a socket. This module does not know the command line.
 
+use std::convert::Infallible;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -24,9 +25,9 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::Running;
-use crate::audit::Actor;
+use crate::audit::{Actor, AuditLog};
 use crate::auth::{AccountError, AccountInfo};
-use crate::limits::{Ban, Banned};
+use crate::limits::{Ban, Banned, Sentence};
 use crate::trace::Wanted;
 
 /// The socket's name in the data directory.
@@ -105,6 +106,13 @@ pub enum Request {
         /// What for.
         why: String,
     },
+    /// Notes that a token was signed with the key of the data directory.
+    TokenSigned {
+        /// Whose it is.
+        user: String,
+        /// For how long, and what it gives.
+        detail: String,
+    },
     /// Ends a ban.
     Unban {
         /// Whose.
@@ -120,7 +128,15 @@ pub enum Request {
 }
 
 impl Request {
-    /// What the audit log calls it, and on whom it acts; `None`: it changes nothing.
+    /// Writes down that it was done, where no broker does.
+    pub fn note(&self, log: &AuditLog, actor: &Actor) {
+        if let Some((what, whom, detail)) = self.act() {
+            log.record(actor, what, whom, &detail, Ok::<_, Infallible>(()));
+        }
+    }
+
+    /// What the audit log calls it, and on whom it acts; `None`: it changes nothing, or is a ban, and
+    /// written down with all others.
     fn act(&self) -> Option<(&'static str, &str, String)> {
         let plain = String::new;
         Some(match self {
@@ -136,12 +152,12 @@ impl Request {
                 let told = serde_json::to_string(wanted).unwrap_or_default();
                 ("trace", "", told)
             }
-            Self::Ban { who, seconds, why } => {
-                let long = seconds.map_or("for good".to_owned(), |s| format!("{s} s"));
-                ("ban", "", format!("{who} {long}: {why}"))
-            }
-            Self::Unban { who } => ("unban", "", who.to_string()),
-            Self::UserList {} | Self::DeviceList {} | Self::BanList {} => return None,
+            Self::TokenSigned { user, detail } => ("token", user, detail.clone()),
+            Self::Ban { .. }
+            | Self::Unban { .. }
+            | Self::UserList {}
+            | Self::DeviceList {}
+            | Self::BanList {} => return None,
         })
     }
 }
@@ -211,7 +227,7 @@ pub async fn execute(broker: &Running, actor: &Actor, request: Request) -> Reply
     let act = request
         .act()
         .map(|(what, whom, detail)| (what, whom.to_owned(), detail));
-    let result = carry_out(broker, request).await;
+    let result = carry_out(broker, actor, request).await;
     if let Some((what, whom, detail)) = act {
         let told = result.as_ref().map(|_| ());
         broker.audit().record(actor, what, &whom, &detail, told);
@@ -219,7 +235,7 @@ pub async fn execute(broker: &Running, actor: &Actor, request: Request) -> Reply
     result.unwrap_or_else(Reply::Error)
 }
 
-async fn carry_out(broker: &Running, request: Request) -> Result<Reply, String> {
+async fn carry_out(broker: &Running, actor: &Actor, request: Request) -> Result<Reply, String> {
     let (book, bans) = (broker.accounts(), broker.bans());
     let done = |result: Result<(), AccountError>| result.map(|()| Reply::Done);
     let list =
@@ -242,25 +258,22 @@ async fn carry_out(broker: &Running, request: Request) -> Result<Reply, String> 
             .map(|token| Reply::Token(token.expose().to_owned())),
         Request::DeviceRevoke { device } => done(book.revoke_device(&device).await),
         Request::DeviceList {} => Ok(list(true)),
-        Request::Trace { .. } => Ok(Reply::Error(
-            "only a broker that runs can be traced".to_owned(),
-        )),
+        Request::Trace { .. } => {
+            return Err("only a broker that runs can be traced".to_owned());
+        }
+        // It is the note that counts.
+        Request::TokenSigned { .. } => Ok(Reply::Done),
         Request::Ban { who, seconds, why } => {
-            return match bans.ban(who, seconds, why).await {
-                Ok(()) => Ok(Reply::Done),
-                Err(error) => Err(format!(
-                    "the ban counts until the broker ends, and could not be written: {error}"
-                )),
-            };
+            let banned = bans.ban(actor, Sentence { who, seconds, why }).await;
+            return banned
+                .map(|()| Reply::Done)
+                .map_err(|error| error.to_string());
         }
         Request::Unban { who } => {
-            return match bans.unban(who).await {
-                Ok(true) => Ok(Reply::Done),
-                Ok(false) => Err("there is no such ban".to_owned()),
-                Err(error) => Err(format!(
-                    "the ban is over until the broker ends, and that could not be written: {error}"
-                )),
-            };
+            let ended = bans.unban(actor, who).await;
+            return ended
+                .map(|()| Reply::Done)
+                .map_err(|error| error.to_string());
         }
         Request::BanList {} => {
             let bans = bans.list().into_iter();

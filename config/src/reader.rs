@@ -166,7 +166,9 @@ impl Checks<'_> {
     /// machine, or not given.
     pub(crate) fn safe_url(&mut self, key: &str, url: &str) {
         let host = url.strip_prefix("http://").map(|rest| {
-            let authority = rest.split('/').next().unwrap_or_default();
+            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            // What stands before an @ is no host: in http://localhost:1@elsewhere/ neither.
+            let authority = authority.rsplit('@').next().unwrap_or_default();
             authority
                 .rsplit_once(':')
                 .map_or(authority, |(host, _)| host)

@@ -176,6 +176,12 @@ pub trait Authenticate: Send + Sync {
     fn is_welcome(&self, _admitted: &Admitted) -> bool {
         true
     }
+
+    /// Whether it tells users apart: a session is then its user's, and nobody else ends it by coming with
+    /// its Client Identifier.
+    fn tells_apart(&self) -> bool {
+        true
+    }
 }
 
 /// Whether a user name can be a topic level of its own.

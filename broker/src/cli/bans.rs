@@ -107,12 +107,6 @@ pub(super) fn run_bans(args: &Bans) -> anyhow::Result<ExitCode> {
     };
     let mut out = io::stdout().lock();
     for BanLine { who, ban } in bans {
-        let who = match who {
-            Banned::Address(address) => format!("address {address}"),
-            Banned::User(user) => format!("user {user}"),
-            Banned::Client(client, None) => format!("client {client}"),
-            Banned::Client(client, Some(user)) => format!("client {client} of {user}"),
-        };
         let until = match ban.until {
             Some(until) => format!("{} s more", until.saturating_sub(now_ms()) / 1000),
             None => "until it is ended".to_owned(),
