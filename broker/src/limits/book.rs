@@ -77,7 +77,7 @@ impl BanBook {
         }
         let (whom, detail) = (sentence.who.to_string(), sentence.to_string());
         let banned = self.carry_out(sentence).await;
-        let told = banned.as_ref().map(|()| ());
+        let told = banned.as_ref().copied();
         self.audit.record(actor, "ban", &whom, &detail, told);
         banned
     }
@@ -90,7 +90,7 @@ impl BanBook {
         check(&who)?;
         let whom = who.to_string();
         let ended = self.let_in(who).await;
-        let told = ended.as_ref().map(|()| ());
+        let told = ended.as_ref().copied();
         self.audit.record(actor, "unban", &whom, "", told);
         ended
     }
