@@ -21,7 +21,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::Running;
@@ -38,6 +38,9 @@ const MAX_REQUEST: u64 = 64 * 1024;
 
 /// For a request and its answer; a change waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Before somebody is let in again, when the system could not.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What can be asked for. No `Debug`: there are passwords in it.
 #[derive(Clone, Serialize, Deserialize)]
@@ -319,9 +322,10 @@ pub fn serve(data_dir: &Path, broker: Arc<Running>) -> io::Result<ControlSocket>
                     }
                     None => debug!("control connection of another user"),
                 },
+                // There may be no file descriptor to be had: whoever is to mend that needs this door.
                 Err(error) => {
-                    warn!(%error, "the control socket does not work any more");
-                    return;
+                    warn!(%error, "the control socket lets nobody in for a moment");
+                    sleep(AGAIN).await;
                 }
             }
         }
@@ -393,7 +397,9 @@ async fn tell(
     let mut end = [0];
     loop {
         tokio::select! {
-            told = following.next() => write(&mut writer, &told).await?,
+            told = following.next() => timeout(PATIENCE, write(&mut writer, &told))
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??,
             _ = reader.read(&mut end) => return Ok(()),
             () = ended(broker) => return Ok(()),
         }

@@ -451,7 +451,10 @@ impl Reception {
         address: Option<IpAddr>,
     ) -> Result<(), Limit> {
         let limits = &self.limits;
-        if limits.is_client_banned(user, client_id) {
+        // The address may have been banned since it was let in.
+        if address.is_some_and(|address| limits.is_address_banned(address))
+            || limits.is_client_banned(user, client_id)
+        {
             return Err(Limit::Banned);
         }
         let is_counted = address.is_some_and(|address| limits.is_limited(&address));

@@ -196,8 +196,10 @@ pub fn check_user_name(name: &str) -> Result<(), Denied> {
         refuse("it is too long")
     } else if name.starts_with('$') {
         refuse("names that begin with $ are reserved")
-    } else if name.contains(['/', '+', '#', '\0']) {
-        refuse("it contains one of / + # and U+0000")
+    } else if name.contains(['/', '+', '#']) {
+        refuse("it contains one of / + and #")
+    } else if name.contains(char::is_control) {
+        refuse("it contains a control character")
     } else {
         Ok(())
     }

@@ -11,7 +11,7 @@ use clap::Args;
 use tidings_broker::control::{BanLine, Reply, Request};
 use tidings_broker::limits::Banned;
 
-use super::{SettingsArgs, ask};
+use super::{SettingsArgs, ask, shown};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Ban {
@@ -111,12 +111,13 @@ pub(super) fn run_bans(args: &Bans) -> anyhow::Result<ExitCode> {
             Some(until) => format!("{} s more", until.saturating_sub(now_ms()) / 1000),
             None => "until it is ended".to_owned(),
         };
+        let (who, why) = (shown(&who.to_string()), shown(&ban.why));
         let by = if ban.by_hand { "by hand" } else { "by itself" };
-        let colon = if ban.why.is_empty() { "" } else { ": " };
+        let colon = if why.is_empty() { "" } else { ": " };
         writeln!(
             out,
-            "{who}  {until}, {by}, refused {}{colon}{}",
-            ban.refused, ban.why
+            "{who}  {until}, {by}, refused {}{colon}{why}",
+            ban.refused
         )?;
     }
     Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::thread;
 
-use tidings_core::codec::{Connect, Packet, ReasonCode, Version};
+use tidings_core::codec::{Packet, ReasonCode, Version};
 use tidings_core::message::QoS;
 use tidings_tests::measure::memory;
 use tidings_tests::{DEADLINE, RawClient, TidingsProcess, clean, persistent};
