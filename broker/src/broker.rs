@@ -4,54 +4,46 @@
 //! store. One thread, the supervisor, owns all others, does the stop, and says how it ended.
 //! This module does not know settings, files or the command line.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use tidings_core::message::Epoch;
 use tidings_core::rooms::AccessChange;
-use tidings_core::rules::Rules;
 use tidings_core::shard::Input;
-use tokio::io::DuplexStream;
-use tokio::sync::{oneshot, watch};
-use tokio::time::sleep;
-use tracing::{error, info};
+use tokio::sync::watch;
+use tracing::info;
 
 use crate::admission::Admission;
 use crate::audit::AuditLog;
 use crate::auth::{
-    AccountBook, Accounts, Admitted, Authenticate, ByDoor, Commits, Hook, KeyError, Logins,
-    OpenMode, PasswordError, Passwords, Tokens, WithLogins,
+    AccountBook, Accounts, Authenticate, ByDoor, Commits, Hook, KeyError, Logins, OpenMode,
+    PasswordError, Passwords, Tokens, WithLogins,
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
-use crate::handshake::{Origin, Reception};
+use crate::handshake::Reception;
 use crate::heartbeat::{Heartbeat, Pulse};
-use crate::history::{self, History};
+use crate::history::History;
 use crate::http;
-use crate::limits::{self, BanBook, Limits};
-use crate::listener::{self, Address, Bound, Kind, ListeningAt};
-use crate::metrics::{Hour, Sources, Surveyor, Via};
+use crate::limits::Limits;
+use crate::listener::{self, Address, Bound, ListeningAt};
+use crate::listening::Listening;
+use crate::metrics::{Hour, Sources, Surveyor};
 use crate::names::SharedNames;
 use crate::options::{Auth, BrokerOptions, OtherProofs};
 use crate::otel;
-use crate::people::{self, Counts, People, Rights};
+use crate::people::{Counts, People, Rights};
 use crate::readiness::{Readiness, State};
-use crate::rooms::{self, Rooms};
+use crate::rooms::Rooms;
 use crate::rulebook::Rulebook;
+use crate::running::Running;
 use crate::service::{self, Replies};
-use crate::shard::{Mailboxes, Pings, Report, ShardThread, Shared, mailboxes};
+use crate::services::Services;
+use crate::shard::{Pings, Report, ShardThread, Shared, mailboxes};
 use crate::store::{self, Store};
-use crate::supervisor::{Happened, StopError, Supervisor};
-use crate::system::{self, SystemValues};
-use crate::tls::{self, Front, TlsError};
-use crate::trace::{Following, TraceError, Tracing, Wanted};
-
-/// How long a start waits until requests to a service are heard.
-const SERVICE_START: Duration = Duration::from_secs(5);
+use crate::supervisor::{Happened, Supervisor};
+use crate::system::SystemValues;
+use crate::tls::{Front, TlsError};
+use crate::trace::Tracing;
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -292,6 +284,7 @@ impl Broker {
             options: options.handshake,
             websocket: options.websocket.clone(),
             max_packet_bytes: options.session.maximum_packet_bytes as usize,
+            takeover: options.takeover(),
             auth,
             book: book.clone(),
             logins,
@@ -359,64 +352,19 @@ impl Broker {
             stop: stopped,
         };
         let (runtime, listening) = listening.start()?;
+        let services = Services {
+            reception: reception.clone(),
+            runtime: runtime.clone(),
+            replies: Replies::new(rules.clone(), shared.members.clone()),
+            clock,
+            max_bytes: options.session.maximum_packet_bytes as usize,
+        };
         if let Some((rooms, room_options)) = room_service {
-            let (ready, is_ready) = oneshot::channel();
-            let door = (reception.clone(), runtime.clone());
-            let start = rooms::Start {
-                rooms,
-                replies: Replies::new(rules.clone(), shared.members.clone()),
-                options: room_options,
-                clock,
-                connect: move || connect_in_memory(&door.0, &door.1, "rooms"),
-                ready,
-            };
-            runtime.spawn(rooms::run(start));
-            service_is_ready("rooms", is_ready);
+            services.rooms(rooms, room_options);
         }
-        let door = (reception.clone(), runtime.clone());
-        let (ready, is_ready) = oneshot::channel();
-        let start = service::Start {
-            client_id: history::CLIENT_ID,
-            filters: history::REQUESTS,
-            replies: Replies::new(rules.clone(), shared.members.clone()),
-            requests_per_minute: history::REQUESTS_PER_MINUTE,
-            clock,
-            connect: move || connect_in_memory(&door.0, &door.1, "history"),
-            ready,
-        };
-        let answers = history::Service {
-            history: history.clone(),
-            max_bytes: options.session.maximum_packet_bytes as usize,
-        };
-        runtime.spawn(service::serve(start, answers));
-        service_is_ready("history", is_ready);
-        let (ready, is_ready) = oneshot::channel();
-        let door = (reception.clone(), runtime.clone());
-        let start = people::Start {
-            people,
-            replies: Replies::new(rules.clone(), shared.members.clone()),
-            connect: move || connect_in_memory(&door.0, &door.1, "people"),
-            ready,
-        };
-        runtime.spawn(people::run(start));
-        service_is_ready("people", is_ready);
-        let (ready, is_ready) = oneshot::channel();
-        let door = (reception.clone(), runtime.clone());
-        let start = service::Start {
-            client_id: people::COUNTS,
-            filters: people::COUNT_REQUESTS,
-            replies: Replies::new(rules.clone(), shared.members.clone()),
-            requests_per_minute: options.people.requests_per_minute,
-            clock,
-            connect: move || connect_in_memory(&door.0, &door.1, "unread"),
-            ready,
-        };
-        let answers = people::CountsService {
-            counts,
-            max_bytes: options.session.maximum_packet_bytes as usize,
-        };
-        runtime.spawn(service::serve(start, answers));
-        service_is_ready("unread", is_ready);
+        services.history(history);
+        services.people(people);
+        services.counts(counts, options.people.requests_per_minute);
         if let Some(otel) = options.otel {
             otel::Exporter::new(otel, sources.clone(), epoch).start()?;
         }
@@ -461,29 +409,6 @@ impl Broker {
     }
 }
 
-/// Waits until requests to a service are heard; a broker whose journal fails meanwhile never is.
-fn service_is_ready(service: &str, mut ready: oneshot::Receiver<()>) {
-    let deadline = Instant::now() + SERVICE_START;
-    while let Err(oneshot::error::TryRecvError::Empty) = ready.try_recv() {
-        if Instant::now() > deadline {
-            error!(service, "a service does not answer yet");
-            return;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// A connection with the broker's own rights, whose other end is in memory.
-fn connect_in_memory(
-    reception: &Arc<Reception>,
-    runtime: &tokio::runtime::Handle,
-    label: &str,
-) -> DuplexStream {
-    let label = label.into();
-    let _inside = runtime.enter();
-    reception.connect_in_memory(Origin::Broker { label })
-}
-
 fn shard_count(wanted: u16) -> u16 {
     if wanted > 0 {
         return wanted;
@@ -502,223 +427,4 @@ fn lowest_reader(threads: &[Arc<ShardThread>]) -> store::LowestReader {
             .map_or(report.position, |reader| reader.min(report.position))
     };
     Box::new(move || threads.iter().map(|thread| lowest(thread.report())).min())
-}
-
-/// The thread of the listeners: acceptors, handshakes, pages, statistics.
-struct Listening {
-    bound: Vec<Bound>,
-    reception: Arc<Reception>,
-    statistics: Option<(Duration, Arc<Sources>, SystemValues)>,
-    tokens: Option<Arc<Tokens>>,
-    pressure: (Arc<Limits>, PathBuf, Mailboxes, Readiness),
-    api: http::Api,
-    tls: Option<Arc<Front>>,
-    heartbeat: Option<(Duration, Pulse)>,
-    stop: watch::Receiver<bool>,
-}
-
-impl Listening {
-    fn start(self) -> std::io::Result<(tokio::runtime::Handle, thread::JoinHandle<()>)> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let handle = runtime.handle().clone();
-        let thread = thread::Builder::new()
-            .name("listeners".to_owned())
-            .spawn(move || runtime.block_on(self.run()))?;
-        Ok((handle, thread))
-    }
-
-    async fn run(self) {
-        for bound in self.bound {
-            let address = bound.address.clone();
-            let (reception, api) = (self.reception.clone(), self.api.clone());
-            let tls = self.tls.clone();
-            let accepting = listener::accept_loop(bound, reception, api, tls, self.stop.clone());
-            tokio::spawn(async move {
-                if let Err(error) = accepting.await {
-                    error!(%address, %error, "this listener does not work");
-                }
-            });
-        }
-        if let Some((every, sources, values)) = self.statistics {
-            tokio::spawn(system::publish(every, sources, values));
-        }
-        let (limits, data_dir, shards, readiness) = self.pressure;
-        tokio::spawn(limits::watch(limits, data_dir, shards, readiness));
-        if let Some(tokens) = self.tokens {
-            tokio::spawn(tokens.keep_fresh());
-        }
-        if let Some(tls) = self.tls {
-            tokio::spawn(tls.keep_fresh());
-        }
-        if let Some((every, pulse)) = self.heartbeat {
-            tokio::spawn(async move {
-                loop {
-                    pulse.beat();
-                    sleep(every).await;
-                }
-            });
-        }
-        let mut stop = self.stop;
-        // An error means that nobody can stop it any more, which is a stop too.
-        let _ = stop.wait_for(|stop| *stop).await;
-    }
-}
-
-/// A broker that runs. Dropping it stops the broker without waiting for the end.
-pub struct Running {
-    listeners: Vec<ListeningAt>,
-    events: mpsc::Sender<Happened>,
-    done: watch::Receiver<Option<Result<(), StopError>>>,
-    readiness: Readiness,
-    reception: Arc<Reception>,
-    runtime: tokio::runtime::Handle,
-    system: SystemValues,
-    epoch: Epoch,
-    book: Arc<AccountBook>,
-    rules: Arc<Rulebook>,
-    tls: Option<Arc<Front>>,
-    audit: AuditLog,
-    tracing: Arc<Tracing>,
-}
-
-impl Running {
-    /// Lets other topic rules count from now on: for what is published, subscribed, delivered and
-    /// replayed, on connections that are open too.
-    pub fn replace_rules(&self, rules: Rules) {
-        let rules = Arc::new(rules);
-        self.rules.replace(rules.clone());
-        let shards = &self.reception.shards;
-        shards.broadcast(|| Input::SetRules(rules.clone()));
-    }
-
-    /// The audit log.
-    pub fn audit(&self) -> &AuditLog {
-        &self.audit
-    }
-
-    /// Tells what something does, packet by packet, until what is given is dropped.
-    ///
-    /// # Errors
-    /// If there is nothing to trace, or too much.
-    pub fn trace(&self, wanted: Wanted) -> Result<Following, TraceError> {
-        self.tracing.follow(wanted)
-    }
-
-    /// The book of bans.
-    pub fn bans(&self) -> BanBook {
-        BanBook(self.reception.clone())
-    }
-
-    /// The book of accounts.
-    pub fn accounts(&self) -> &Arc<AccountBook> {
-        &self.book
-    }
-
-    /// Identity of this broker: that of its journal, as text.
-    pub fn identity(&self) -> String {
-        format!("{:016x}", self.epoch.0)
-    }
-
-    /// The listeners, in the order of the options.
-    pub fn listeners(&self) -> &[ListeningAt] {
-        &self.listeners
-    }
-
-    /// Addresses and ports where the listeners of a kind really listen, in the order of the options;
-    /// those that speak nothing but TLS are of [`Running::tls_addresses`].
-    pub fn addresses(&self, kind: Kind) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.addresses_of(kind, false)
-    }
-
-    /// The same for listeners that speak nothing but TLS.
-    pub fn tls_addresses(&self, kind: Kind) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.addresses_of(kind, true)
-    }
-
-    fn addresses_of(&self, kind: Kind, tls: bool) -> impl Iterator<Item = SocketAddr> + '_ {
-        let listeners = self.listeners.iter();
-        let found = listeners.filter(move |at| (at.kind, at.tls) == (kind, tls));
-        found.filter_map(|at| match at.address {
-            Address::Network(address) => Some(address),
-            Address::Unix(_) => None,
-        })
-    }
-
-    /// Lets other certificates, keys and lists count for connections that come from now on, or the
-    /// same read anew; open connections stay.
-    ///
-    /// # Errors
-    /// The first thing that is wrong, or that the broker was started without TLS; nothing has changed
-    /// then.
-    pub fn replace_tls(&self, options: tls::Options) -> Result<(), TlsError> {
-        match &self.tls {
-            Some(tls) => tls.replace(options),
-            None => Err(TlsError::NoCertificates),
-        }
-    }
-
-    /// Whether it can do its work.
-    pub fn readiness(&self) -> State {
-        self.readiness.get()
-    }
-
-    /// A connection that speaks MQTT like a socket, but with the broker's own rights; its client
-    /// identifier must begin with [`handshake::LINK_PREFIX`]. `label` names it in logs.
-    pub fn connect_in_memory(&self, label: &str) -> DuplexStream {
-        connect_in_memory(&self.reception, &self.runtime, label)
-    }
-
-    /// A connection that speaks MQTT like a socket, for someone who was let in already; its client
-    /// identifier must begin with [`handshake::HTTP_PREFIX`]. It ends like a socket's: when the
-    /// account may not be here any more, or at `valid_until`.
-    ///
-    /// [`handshake::HTTP_PREFIX`]: crate::handshake::HTTP_PREFIX
-    pub fn connect_as(&self, admitted: Admitted) -> DuplexStream {
-        let admitted = Arc::new(admitted);
-        let _inside = self.runtime.enter();
-        self.reception.connect_in_memory(Origin::Gateway {
-            admitted,
-            via: Via::Gateway,
-        })
-    }
-
-    /// Sets a value of the `$SYS` tree; `topic` begins with `$SYS/`.
-    pub fn set_system_value(&self, topic: &str, payload: impl Into<Bytes>) {
-        self.system.set(topic, payload.into());
-    }
-
-    /// Asks the broker to stop; [`Running::wait`] says when it has.
-    pub fn stop(&self) {
-        let _ = self.events.send(Happened::Stop);
-    }
-
-    /// Waits until the broker has stopped, for whatever reason.
-    ///
-    /// # Errors
-    /// If it did not stop in order.
-    pub async fn wait(&self) -> Result<(), StopError> {
-        let mut done = self.done.clone();
-        let ended = done.wait_for(Option::is_some).await;
-        ended
-            .ok()
-            .and_then(|ended| ended.clone())
-            .unwrap_or(Err(StopError::Unknown))
-    }
-
-    /// Stops the broker: no more clients, goodbye to those that are there, everything on disk.
-    ///
-    /// # Errors
-    /// If it did not stop in order.
-    pub async fn shutdown(self) -> Result<(), StopError> {
-        self.stop();
-        self.wait().await
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop();
-    }
 }

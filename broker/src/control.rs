@@ -6,6 +6,7 @@
 //! bytes and time; secrets are in requests and answers, never in logs. What a request does is
 //! [`execute`], with or without a socket. This module does not know the command line.
 
+use std::convert::Infallible;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -20,13 +21,13 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::Running;
-use crate::audit::Actor;
+use crate::audit::{Actor, AuditLog};
 use crate::auth::{AccountError, AccountInfo};
-use crate::limits::{Ban, Banned};
+use crate::limits::{Ban, Banned, Sentence};
 use crate::trace::Wanted;
 
 /// The socket's name in the data directory.
@@ -37,6 +38,9 @@ const MAX_REQUEST: u64 = 64 * 1024;
 
 /// For a request and its answer; a change waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Before somebody is let in again, when the system could not.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What can be asked for. No `Debug`: there are passwords in it.
 #[derive(Clone, Serialize, Deserialize)]
@@ -105,6 +109,13 @@ pub enum Request {
         /// What for.
         why: String,
     },
+    /// Notes that a token was signed with the key of the data directory.
+    TokenSigned {
+        /// Whose it is.
+        user: String,
+        /// For how long, and what it gives.
+        detail: String,
+    },
     /// Ends a ban.
     Unban {
         /// Whose.
@@ -120,7 +131,15 @@ pub enum Request {
 }
 
 impl Request {
-    /// What the audit log calls it, and on whom it acts; `None`: it changes nothing.
+    /// Writes down that it was done, where no broker does.
+    pub fn note(&self, log: &AuditLog, actor: &Actor) {
+        if let Some((what, whom, detail)) = self.act() {
+            log.record(actor, what, whom, &detail, Ok::<_, Infallible>(()));
+        }
+    }
+
+    /// What the audit log calls it, and on whom it acts; `None`: it changes nothing, or is a ban, and
+    /// written down with all others.
     fn act(&self) -> Option<(&'static str, &str, String)> {
         let plain = String::new;
         Some(match self {
@@ -136,12 +155,12 @@ impl Request {
                 let told = serde_json::to_string(wanted).unwrap_or_default();
                 ("trace", "", told)
             }
-            Self::Ban { who, seconds, why } => {
-                let long = seconds.map_or("for good".to_owned(), |s| format!("{s} s"));
-                ("ban", "", format!("{who} {long}: {why}"))
-            }
-            Self::Unban { who } => ("unban", "", who.to_string()),
-            Self::UserList {} | Self::DeviceList {} | Self::BanList {} => return None,
+            Self::TokenSigned { user, detail } => ("token", user, detail.clone()),
+            Self::Ban { .. }
+            | Self::Unban { .. }
+            | Self::UserList {}
+            | Self::DeviceList {}
+            | Self::BanList {} => return None,
         })
     }
 }
@@ -211,7 +230,7 @@ pub async fn execute(broker: &Running, actor: &Actor, request: Request) -> Reply
     let act = request
         .act()
         .map(|(what, whom, detail)| (what, whom.to_owned(), detail));
-    let result = carry_out(broker, request).await;
+    let result = carry_out(broker, actor, request).await;
     if let Some((what, whom, detail)) = act {
         let told = result.as_ref().map(|_| ());
         broker.audit().record(actor, what, &whom, &detail, told);
@@ -219,7 +238,7 @@ pub async fn execute(broker: &Running, actor: &Actor, request: Request) -> Reply
     result.unwrap_or_else(Reply::Error)
 }
 
-async fn carry_out(broker: &Running, request: Request) -> Result<Reply, String> {
+async fn carry_out(broker: &Running, actor: &Actor, request: Request) -> Result<Reply, String> {
     let (book, bans) = (broker.accounts(), broker.bans());
     let done = |result: Result<(), AccountError>| result.map(|()| Reply::Done);
     let list =
@@ -242,25 +261,22 @@ async fn carry_out(broker: &Running, request: Request) -> Result<Reply, String> 
             .map(|token| Reply::Token(token.expose().to_owned())),
         Request::DeviceRevoke { device } => done(book.revoke_device(&device).await),
         Request::DeviceList {} => Ok(list(true)),
-        Request::Trace { .. } => Ok(Reply::Error(
-            "only a broker that runs can be traced".to_owned(),
-        )),
+        Request::Trace { .. } => {
+            return Err("only a broker that runs can be traced".to_owned());
+        }
+        // It is the note that counts.
+        Request::TokenSigned { .. } => Ok(Reply::Done),
         Request::Ban { who, seconds, why } => {
-            return match bans.ban(who, seconds, why).await {
-                Ok(()) => Ok(Reply::Done),
-                Err(error) => Err(format!(
-                    "the ban counts until the broker ends, and could not be written: {error}"
-                )),
-            };
+            let banned = bans.ban(actor, Sentence { who, seconds, why }).await;
+            return banned
+                .map(|()| Reply::Done)
+                .map_err(|error| error.to_string());
         }
         Request::Unban { who } => {
-            return match bans.unban(who).await {
-                Ok(true) => Ok(Reply::Done),
-                Ok(false) => Err("there is no such ban".to_owned()),
-                Err(error) => Err(format!(
-                    "the ban is over until the broker ends, and that could not be written: {error}"
-                )),
-            };
+            let ended = bans.unban(actor, who).await;
+            return ended
+                .map(|()| Reply::Done)
+                .map_err(|error| error.to_string());
         }
         Request::BanList {} => {
             let bans = bans.list().into_iter();
@@ -306,9 +322,10 @@ pub fn serve(data_dir: &Path, broker: Arc<Running>) -> io::Result<ControlSocket>
                     }
                     None => debug!("control connection of another user"),
                 },
+                // There may be no file descriptor to be had: whoever is to mend that needs this door.
                 Err(error) => {
-                    warn!(%error, "the control socket does not work any more");
-                    return;
+                    warn!(%error, "the control socket lets nobody in for a moment");
+                    sleep(AGAIN).await;
                 }
             }
         }
@@ -380,7 +397,9 @@ async fn tell(
     let mut end = [0];
     loop {
         tokio::select! {
-            told = following.next() => write(&mut writer, &told).await?,
+            told = following.next() => timeout(PATIENCE, write(&mut writer, &told))
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??,
             _ = reader.read(&mut end) => return Ok(()),
             () = ended(broker) => return Ok(()),
         }

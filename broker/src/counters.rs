@@ -25,6 +25,8 @@ pub(crate) struct Counters {
     pub accepted: Counter,
     /// CONNECTs that were refused, and peers that sent something else or nothing in time.
     pub refused: Counter,
+    /// Those of them that came with the name of a device as Client Identifier.
+    pub refused_client_ids: Counter,
     /// Connections on which TLS was agreed on.
     pub tls_agreed: Counter,
     /// Connections on which it was not.

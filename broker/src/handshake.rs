@@ -6,7 +6,6 @@
 //! silent holds up nobody; Client Identifiers that begin with `$` never come from the network.
 //! It does not know sessions.
 
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tidings_core::codec::{
 };
 use tidings_core::limits::Limit;
 use tidings_core::rules::Identity;
-use tidings_core::shard::{ConnectRequest, Shard, shard_of};
+use tidings_core::shard::{ConnectRequest, Takeover, shard_of};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
@@ -28,10 +27,11 @@ use crate::auth::{
 };
 use crate::clock::Clock;
 use crate::counters::Counters;
-use crate::limits::{Banned, Limits};
+use crate::limits::Limits;
 use crate::listener::{Peer, WebSocketOptions};
 use crate::metrics::Via;
 use crate::shard::{Arrival, Mailboxes};
+use crate::tls::Shown;
 use crate::trace::{self, Tracing};
 use crate::transport::{Transport, close_gently};
 
@@ -103,9 +103,22 @@ impl Origin {
     /// What a certificate says of who is there.
     pub fn certificate(&self) -> Option<&Certified> {
         match self {
-            Self::Network { peer } => peer.certificate.as_deref(),
+            Self::Network { peer } => peer.certified(),
             Self::Broker { .. } | Self::Gateway { .. } => None,
         }
+    }
+
+    /// The certificate that was shown.
+    fn shown(&self) -> Option<Arc<Shown>> {
+        match self {
+            Self::Network { peer } => peer.certificate.clone(),
+            Self::Broker { .. } | Self::Gateway { .. } => None,
+        }
+    }
+
+    /// Whether it does not count any more.
+    pub fn is_revoked(&self) -> bool {
+        matches!(self, Self::Network { peer } if peer.is_revoked())
     }
 
     /// How whoever comes from there proves who they are.
@@ -133,6 +146,8 @@ pub(crate) struct Reception {
     pub websocket: WebSocketOptions,
     /// Bytes of the largest packet of a client.
     pub max_packet_bytes: usize,
+    /// Whether Client Identifiers belong to users.
+    pub takeover: Takeover,
     pub auth: Arc<dyn Authenticate>,
     pub book: Arc<AccountBook>,
     pub logins: Arc<Logins>,
@@ -233,6 +248,7 @@ impl Reception {
                 rest,
             )) => {
                 let shard = shard_of(&request.client_id, self.shards.len());
+                let certificate = origin.shown();
                 match transport.detach() {
                     Ok(stream) => self.shards.adopt(
                         shard,
@@ -248,8 +264,11 @@ impl Reception {
                     Err(error) => debug!(peer = %origin, %error, "lost before its session"),
                 }
                 // Sent away while it was judged: its shard may have heard of it before it came.
+                if certificate.is_some_and(|shown| shown.is_revoked()) {
+                    self.shards.end_revoked();
+                }
                 if !self.auth.is_welcome(&admitted) {
-                    self.book.disconnect(&admitted.identity.user);
+                    self.book.send_unwelcome_away(&admitted.identity.user);
                 }
                 if let Some(login) = &admitted.login
                     && self.logins.is_given_back(login)
@@ -390,7 +409,7 @@ impl Reception {
                     client_id: connect.client_id,
                     address: peer.ip(),
                     bearer,
-                    certificate: peer.certificate.as_deref(),
+                    certificate: peer.certified(),
                     door: peer.door.mode,
                 };
                 let admitted = self
@@ -404,6 +423,11 @@ impl Reception {
                 self.refuse_banned(&admitted.identity.user, &client_id, peer.ip())
                     .map_err(over)?;
                 let user = &admitted.identity.user;
+                if self.is_a_devices(&client_id, user) {
+                    self.counters.refused_client_ids.add(1);
+                    let why = "the client identifier is not valid".to_owned();
+                    return Err(refuse(ReasonCode::ClientIdentifierNotValid, why));
+                }
                 let place = self.admission.connection(Some(peer), user);
                 (admitted, Some(place.map_err(over)?))
             }
@@ -419,42 +443,6 @@ impl Reception {
         })
     }
 
-    /// Bans somebody at a person's word, for so many seconds or until somebody ends it, and ends what
-    /// they have open.
-    ///
-    /// # Errors
-    /// If it cannot be written: then it counts until the broker ends.
-    pub async fn ban(&self, who: Banned, seconds: Option<u64>, why: String) -> io::Result<()> {
-        let now = self.clock.now().unix_ms;
-        let until = seconds.map(|seconds| now.saturating_add(seconds.saturating_mul(1000)));
-        let (limits, banned) = (self.limits.clone(), who.clone());
-        let written = move || limits.bans.ban(banned, until, &why, now);
-        let written = tokio::task::spawn_blocking(written).await;
-        match who {
-            Banned::Address(address) => self.shards.end_address(address),
-            Banned::User(user) => self.book.disconnect(&user.as_str().into()),
-            Banned::Client(client_id, user) => {
-                let shard = shard_of(&client_id, self.shards.len());
-                let end = move |now, shard: &mut Shard| {
-                    shard.disconnect_client(now, &client_id, user.as_deref())
-                };
-                // If nobody is connected there is nothing to end.
-                let _ = self.shards.visit(shard, end).await;
-            }
-        }
-        written.map_err(io::Error::other)?
-    }
-
-    /// Ends a ban; false if there is none.
-    ///
-    /// # Errors
-    /// If that cannot be written: then it counts again after a restart.
-    pub async fn unban(&self, who: Banned) -> io::Result<bool> {
-        let (limits, now) = (self.limits.clone(), self.clock.now().unix_ms);
-        let written = tokio::task::spawn_blocking(move || limits.bans.unban(&who, now)).await;
-        written.map_err(io::Error::other)?
-    }
-
     /// Refuses who is banned, and who connects too often from now on.
     fn refuse_banned(
         &self,
@@ -463,7 +451,10 @@ impl Reception {
         address: Option<IpAddr>,
     ) -> Result<(), Limit> {
         let limits = &self.limits;
-        if limits.is_client_banned(user, client_id) {
+        // The address may have been banned since it was let in.
+        if address.is_some_and(|address| limits.is_address_banned(address))
+            || limits.is_client_banned(user, client_id)
+        {
             return Err(Limit::Banned);
         }
         let is_counted = address.is_some_and(|address| limits.is_limited(&address));
@@ -472,6 +463,12 @@ impl Reception {
             return Err(Limit::Banned);
         }
         Ok(())
+    }
+
+    /// Whether the Client Identifier is the name of a device, and somebody else comes with it: the device
+    /// would find itself locked out.
+    fn is_a_devices(&self, client_id: &str, user: &str) -> bool {
+        self.takeover == Takeover::ByItsUser && client_id != user && self.book.is_device(client_id)
     }
 
     /// The Client Identifier of the session, and whether it was invented here (§3.1.3.1).

@@ -9,7 +9,7 @@ use tidings_core::journal::ShardId;
 use tidings_core::limits::{Bounds, Metered};
 use tidings_core::message::QoS;
 use tidings_core::rules::{Membership, OpenRooms, RuleSource, Rules};
-use tidings_core::shard as core_shard;
+use tidings_core::shard::{self as core_shard, Takeover};
 
 use crate::audit;
 use crate::auth::{
@@ -202,6 +202,19 @@ impl BrokerOptions {
         self
     }
 
+    /// Who may connect with a Client Identifier that has a session: if anybody has to prove who they are
+    /// by any listener, its user.
+    pub(crate) fn takeover(&self) -> Takeover {
+        let tells_apart = match &self.auth {
+            Auth::By(judge) => judge.tells_apart() || self.door_accounts.is_some(),
+            Auth::Accounts(..) => true,
+        };
+        match tells_apart {
+            true => Takeover::ByItsUser,
+            false => Takeover::ByAnyone,
+        }
+    }
+
     /// What one of `shards` shards is told.
     pub(crate) fn shard_options(&self, id: ShardId, shards: u16) -> core_shard::Options {
         let session = &self.session;
@@ -220,6 +233,7 @@ impl BrokerOptions {
             append_queue_bytes: session.append_queue_bytes / usize::from(shards.max(1)),
             progress_interval_ms: u64::try_from(session.progress_interval.as_millis())
                 .unwrap_or(u64::MAX),
+            takeover: self.takeover(),
             bounds: Bounds {
                 metered: Metered {
                     users: !self.limits.user_rate.is_off(),

@@ -167,7 +167,8 @@ impl Checks<'_> {
     pub(crate) fn safe_url(&mut self, key: &str, url: &str) {
         let host = url.strip_prefix("http://").map(|rest| {
             let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-            // What stands before an @ is a user, whatever it looks like.
+            // What stands before an @ is no host: in http://localhost:1@elsewhere/ neither.
+            let authority = authority.rsplit('@').next().unwrap_or_default();
             match authority.rsplit_once(':') {
                 Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
                 _ => authority,

@@ -27,6 +27,7 @@ pub mod numbered;
 pub mod pki;
 pub mod program;
 pub mod raw_client;
+mod secure;
 pub mod seeded;
 pub mod simulation;
 pub mod soak;

@@ -1,4 +1,4 @@
-//! A connection that carries MQTT bytes, over TCP or WebSocket, with a deadline on every wait.
+//! A connection that carries MQTT bytes, over TCP or WebSocket, perhaps in TLS, with a deadline on every wait.
 //!
 //! Invariant: [`Link::inbox`] holds MQTT bytes only, whatever carried them. It does not know packets.
 
@@ -7,6 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::ClientError;
+use crate::secure::Stream;
 use crate::websocket::{self, Incoming};
 
 /// Where and how to connect.
@@ -16,13 +17,25 @@ pub enum Endpoint {
     Tcp(SocketAddr),
     /// MQTT in binary WebSocket frames, path `/mqtt`.
     WebSocket(SocketAddr),
+    /// MQTT in TLS; the certificate is believed.
+    Tls(SocketAddr),
+    /// The same with WebSocket in between.
+    Wss(SocketAddr),
 }
 
 impl Endpoint {
     /// Address and port.
     pub fn address(self) -> SocketAddr {
-        let (Self::Tcp(address) | Self::WebSocket(address)) = self;
+        let (Self::Tcp(address)
+        | Self::WebSocket(address)
+        | Self::Tls(address)
+        | Self::Wss(address)) = self;
         address
+    }
+
+    /// Whether it has frames.
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Self::WebSocket(_) | Self::Wss(_))
     }
 }
 
@@ -31,7 +44,7 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// One open connection.
 pub struct Link {
-    stream: TcpStream,
+    stream: Stream,
     frames: Option<Frames>,
     /// Received MQTT bytes that were not taken yet begin at `taken`.
     inbox: Vec<u8>,
@@ -60,6 +73,16 @@ impl Link {
         stream
             .set_write_timeout(Some(deadline))
             .map_err(ClientError::Io)?;
+        let stream = match endpoint {
+            Endpoint::Tcp(_) | Endpoint::WebSocket(_) => Stream::Plain(stream),
+            Endpoint::Tls(address) | Endpoint::Wss(address) => {
+                // It reads while it shakes hands.
+                stream
+                    .set_read_timeout(Some(deadline))
+                    .map_err(ClientError::Io)?;
+                Stream::secure(stream, address).map_err(ClientError::Io)?
+            }
+        };
         let mut link = Self {
             stream,
             frames: None,
@@ -67,8 +90,8 @@ impl Link {
             taken: 0,
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
         };
-        if let Endpoint::WebSocket(address) = endpoint {
-            link.shake_hands(address, deadline)?;
+        if endpoint.is_websocket() {
+            link.shake_hands(endpoint.address(), deadline)?;
         }
         Ok(link)
     }
@@ -162,6 +185,7 @@ impl Link {
         let wait = until.saturating_duration_since(Instant::now());
         // A read timeout of zero would be none at all.
         self.stream
+            .socket()
             .set_read_timeout(Some(wait.max(Duration::from_micros(1))))
             .map_err(ClientError::Io)?;
         let len = self
@@ -221,9 +245,10 @@ impl Link {
     }
 
     /// Tells the other side that no more will be sent.
-    pub fn shut_write(&self) {
+    pub fn shut_write(&mut self) {
+        self.stream.say_end();
         // An error means that the connection is gone, which is at least as much.
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.stream.socket().shutdown(Shutdown::Write);
     }
 }
 

@@ -139,6 +139,25 @@ impl Program {
         std::mem::take(&mut self.seen)
     }
 
+    /// Waits until it ends by itself.
+    ///
+    /// # Panics
+    /// If it runs on.
+    #[track_caller]
+    pub fn expect_end(&mut self) {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            match self
+                .lines
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => self.fail("it does not end"),
+            }
+        }
+    }
+
     /// Its end, whatever its status.
     ///
     /// # Panics

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::{DEADLINE, Endpoint, binary};
+use crate::{DEADLINE, Endpoint, Pki, binary};
 
 /// How often a file or a child is looked at that cannot be waited for otherwise.
 const LOOK: Duration = Duration::from_millis(2);
@@ -185,10 +185,23 @@ impl TidingsProcess {
     }
 
     /// One broker for all tests of a test program, for tests that use topics and client
-    /// identifiers of their own. It ends with the test program, however that ends.
+    /// identifiers of their own; it speaks TLS, too. It ends with the test program, however that ends.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<TidingsProcess> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        SHARED.get_or_init(|| {
+            let pki = Pki::new();
+            pki.server("server", 2, &[]);
+            let address = "127.0.0.1:0";
+            TidingsOptions::new()
+                .argument("--mqtts")
+                .argument(address)
+                .argument("--wss")
+                .argument(address)
+                .set("tls.certificates", pki.certificates(&["server"]))
+                // The files go when this returns.
+                .set("tls.reload_s", 86_400)
+                .start()
+        })
     }
 
     /// Starts it again on the same data directory, with the same options and other ports.
@@ -380,6 +393,14 @@ impl TidingsProcess {
     #[track_caller]
     pub fn endpoints(&self) -> [Endpoint; 2] {
         [self.tcp(), self.ws()]
+    }
+
+    /// The two listeners for the same in TLS, if the options have them.
+    pub fn secure_endpoints(&self) -> Vec<Endpoint> {
+        let ports = self.ports();
+        let mqtts = ports.mqtts.iter().map(|address| Endpoint::Tls(*address));
+        let wss = ports.wss.iter().map(|address| Endpoint::Wss(*address));
+        mqtts.chain(wss).collect()
     }
 
     /// Where the listener of a name listens: address and port, or `unix:/path`.

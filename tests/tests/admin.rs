@@ -137,6 +137,63 @@ fn sessions_are_found_and_ended_and_the_audit_log_says_by_whom() {
 }
 
 #[test]
+fn a_ban_ends_connections_and_not_sessions_and_is_written_down_whichever_door_it_came_by() {
+    let broker = broker(TidingsOptions::new());
+    let ann = Api::new(&broker).sign_in("ann", PASSWORD);
+    let mut phone = persistent(Version::V5, "bens-phone");
+    phone.username = Some("ben");
+    phone.password = Some(PASSWORD.as_bytes());
+    let mut client = RawClient::connect(broker.tcp(), &phone);
+    client.subscribe("dm/ben/+", QoS::AtLeastOnce);
+    let ban = json!({ "user": "ben", "seconds": 600 });
+    assert_eq!(ann.call("POST", "/v1/admin/bans", Some(&ban)).0, 204);
+    assert_eq!(client.expect_disconnect().reason, ReasonCode::NotAuthorized);
+    Program::start(program(&broker, &["ban", "--user", "ben", "--why", "spam"])).finish();
+    Program::start(program(&broker, &["unban", "--user", "ben"])).finish();
+    assert_eq!(ann.call("DELETE", "/v1/admin/bans?user=ben", None).0, 404);
+    let client = RawClient::connect(broker.tcp(), &phone);
+    assert!(client.session_present());
+
+    // Nor of users who have no account.
+    let open = TidingsProcess::start();
+    let dave = persistent(Version::V5, "dave");
+    let mut client = RawClient::connect(open.tcp(), &dave);
+    Program::start(program(&open, &["ban", "--user", "dave"])).finish();
+    assert_eq!(client.expect_disconnect().reason, ReasonCode::NotAuthorized);
+    Program::start(program(&open, &["unban", "--user", "dave"])).finish();
+    assert!(RawClient::connect(open.tcp(), &dave).session_present());
+
+    let long = json!({ "user": "ben", "why": "x".repeat(1025) });
+    assert_eq!(ann.call("POST", "/v1/admin/bans", Some(&long)).0, 400);
+    let acts = ann.get("/v1/admin/audit");
+    let told: Vec<String> = acts["acts"]
+        .as_array()
+        .expect("acts")
+        .iter()
+        .filter(|act| {
+            act["what"]
+                .as_str()
+                .is_some_and(|what| what.ends_with("ban"))
+        })
+        .map(|act| {
+            let word = |key: &str| act[key].as_str().unwrap_or_default().to_owned();
+            let who = word("who").split(':').next().unwrap_or_default().to_owned();
+            let words = ["what", "whom", "detail", "result"].map(word);
+            format!("{who}: {}", words.join("; "))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "ann: ban; user ben; for 600 s; done",
+            "uid: ban; user ben; for good: spam; done",
+            "uid: unban; user ben; ; done",
+            "ann: unban; user ben; ; there is no such ban",
+        ]
+    );
+}
+
+#[test]
 fn the_overview_tells_figures_and_plots_and_the_log() {
     let broker = broker(TidingsOptions::new());
     let ann = Api::new(&broker).sign_in("ann", PASSWORD);

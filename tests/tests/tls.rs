@@ -213,23 +213,123 @@ fn a_certificate_says_who_a_client_is_until_it_is_revoked() {
     // On a port without TLS a certificate is worth nothing.
     let plain = broker.get("/v1/me");
     assert!(plain.starts_with("HTTP/1.1 401"), "{plain}");
+}
 
-    // Open connections stay when a newer list counts, new ones are refused.
-    let (cert, key) = (cert.to_str().expect("UTF-8"), key.to_str().expect("UTF-8"));
+/// What mosquitto_sub says of DISCONNECT with Reason Code 0x87.
+fn is_end(line: &str) -> bool {
+    line.contains("eceived DISCONNECT (135)")
+}
+
+/// Somebody who listens, and shows a certificate.
+fn listen_with(pki: &Pki, address: SocketAddr, client: &str, more: &[&str]) -> Program {
+    let path = |kind: &str| {
+        let path = pki.path(&format!("{client}.{kind}"));
+        path.to_str().expect("UTF-8").to_owned()
+    };
     let ca = pki.path("ca.crt");
-    let ca = ca.to_str().expect("UTF-8").to_owned();
-    let mut stays = listen(
-        address,
-        "free",
-        &["--cafile", &ca, "--cert", cert, "--key", key],
-    );
-    pki.client("carol", "carol", 12, Vec::new());
+    let (ca, cert, key) = (ca.to_str().expect("UTF-8"), path("crt"), path("key"));
+    let shown = ["--cafile", ca, "--cert", &cert, "--key", &key];
+    listen(address, "free/#", &[&shown, more].concat())
+}
+
+#[test]
+fn open_connections_end_when_their_certificate_is_revoked_and_others_stay() {
+    let mut pki = Pki::new();
+    pki.server("server", 2, &[]);
+    for (serial, name) in [(10, "alice"), (11, "bob"), (12, "carol")] {
+        pki.client(name, name, serial, Vec::new());
+    }
+    pki.revoke(&[]);
+    let broker = with_tls(&pki, &["server"])
+        .set("auth.mode", "\"accounts\"")
+        .set("tls.client_auth", "\"required\"")
+        .set("tls.client_ca", pki.file("ca.crt"))
+        .set("tls.crl_files", pki.file("ca.crl"))
+        .set("tls.reload_s", 1)
+        .start();
+    let address = broker.mqtts();
+    let will = [
+        "-V",
+        "5",
+        "--will-topic",
+        "free/will",
+        "--will-payload",
+        "a last word",
+    ];
+    let mut alice = listen_with(&pki, address, "alice", &will);
+    let mut bob = listen_with(&pki, address, "bob", &[]);
+    // Over HTTP there is a stream, which does not end by itself.
+    let mut command = Command::new(find("openssl"));
+    command
+        .args([
+            "s_client",
+            "-quiet",
+            "-crlf",
+            "-connect",
+            &broker.wss().to_string(),
+        ])
+        .arg("-CAfile")
+        .arg(pki.path("ca.crt"))
+        .arg("-cert")
+        .arg(pki.path("alice.crt"))
+        .arg("-key")
+        .arg(pki.path("alice.key"));
+    let mut stream = Program::start(command);
+    stream.say("GET /v1/events?filter=free/%23 HTTP/1.1\nHost: localhost\n");
+    stream.expect_line("a stream", |line| line.starts_with("HTTP/1.1 200"));
+
     let before = broker.log().len();
-    pki.revoke(&[10, 11]);
-    broker.wait_for_log(before, READ_AGAIN);
+    pki.revoke(&[10]);
+    broker.wait_for_log(before, "do not count any more: these end");
+    alice.expect_line("the end", is_end);
+    stream.expect_end();
     assert_refused(&publish(&pki, address, Some("alice"), &[]));
+    // Nothing changes for the others, nor do they hear what her Will was to say.
+    let hears = |listener: &mut Program| {
+        assert_taken(&publish(&pki, address, Some("carol"), &[]));
+        let first =
+            listener.expect_line("a message", |line| matches!(line, "hello" | "a last word"));
+        assert_eq!(first, "hello");
+    };
+    hears(&mut bob);
+}
+
+#[test]
+fn open_connections_end_when_their_ca_is_not_believed_any_more_and_others_stay() {
+    let pki = Pki::new();
+    pki.server("server", 2, &[]);
+    pki.client("carol", "carol", 12, Vec::new());
+    let other = Pki::new();
+    other.client("dave", "dave", 13, Vec::new());
+    for kind in ["crt", "key"] {
+        let file = format!("dave.{kind}");
+        fs::copy(other.path(&file), pki.path(&file)).expect("a file");
+    }
+    let folder = pki.path("");
+    let bundle = |cas: &[&Pki]| {
+        let text = |ca: &&Pki| fs::read_to_string(ca.path("ca.crt")).expect("a file");
+        let all: String = cas.iter().map(text).collect();
+        let unfinished = folder.join("bundle.unfinished");
+        fs::write(&unfinished, all).expect("a file");
+        fs::rename(&unfinished, folder.join("bundle.crt")).expect("a file");
+    };
+    bundle(&[&pki, &other]);
+    let broker = with_tls(&pki, &["server"])
+        .set("auth.mode", "\"accounts\"")
+        .set("tls.client_auth", "\"required\"")
+        .set("tls.client_ca", pki.file("bundle.crt"))
+        .set("tls.reload_s", 1)
+        .start();
+    let address = broker.mqtts();
+    let mut carol = listen_with(&pki, address, "carol", &[]);
+    let mut dave = listen_with(&pki, address, "dave", &["-V", "5"]);
+    let before = broker.log().len();
+    bundle(&[&pki]);
+    broker.wait_for_log(before, "do not count any more: these end");
+    dave.expect_line("the end", is_end);
+    assert_refused(&publish(&pki, address, Some("dave"), &[]));
     assert_taken(&publish(&pki, address, Some("carol"), &[]));
-    stays.expect_line("carol's message", |line| line == "hello");
+    carol.expect_line("her message", |line| line == "hello");
 }
 
 #[test]

@@ -173,6 +173,11 @@ impl AccountBook {
         self.state.account(user).filter(|account| !account.deleted)
     }
 
+    /// Whether a device has the name: then it is its Client Identifier, too, and nobody else's.
+    pub(crate) fn is_device(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|found| found.owner.is_some())
+    }
+
     /// Whether the name was a person's who is gone: nobody has it any more.
     pub(super) fn is_gone(&self, user: &str) -> bool {
         self.state
@@ -349,12 +354,21 @@ impl AccountBook {
         self.remove(vec![device]).await
     }
 
-    /// Ends the sessions that are connected as `user` in every shard.
+    /// Ends the connections of `user` in every shard; their sessions stay for when they may come again.
     pub(crate) fn disconnect(&self, user: &Arc<str>) {
+        self.end_connections(user, false);
+    }
+
+    /// The same of a user who is not welcome any more; with an account its sessions go.
+    pub(crate) fn send_unwelcome_away(&self, user: &Arc<str>) {
+        self.end_connections(user, self.find(user).is_none());
+    }
+
+    fn end_connections(&self, user: &Arc<str>, forget: bool) {
         let goodbye = Goodbye {
             reason: ReasonCode::NotAuthorized,
             text: "not authorized any more",
-            forget: self.find(user).is_none(),
+            forget,
         };
         self.revoke(user, goodbye, Arc::from([]));
     }

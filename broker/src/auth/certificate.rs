@@ -130,9 +130,6 @@ fn check(name: &str) -> Result<(), NameError> {
     if let Err(Denied::UserName(why)) = check_user_name(name) {
         return Err(NameError::NotAllowed(why));
     }
-    if name.chars().any(char::is_control) {
-        return Err(NameError::NotAllowed("it contains a control character"));
-    }
     if name.trim() != name {
         return Err(NameError::NotAllowed("it begins or ends with a space"));
     }

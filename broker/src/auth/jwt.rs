@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, warn};
+use ureq::http::StatusCode;
 
 /// Bytes of a token: some dozen claims, and a signature.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -374,6 +375,10 @@ fn fetch(url: &str, timeout: Duration) -> Result<Vec<Key>, KeyError> {
         .get(url)
         .call()
         .map_err(|error| failed(error.to_string()))?;
+    // Nothing but an answer: where else keys may be is not for who is asked to say.
+    if response.status() != StatusCode::OK {
+        return Err(failed(format!("status {}", response.status())));
+    }
     let body = response
         .body_mut()
         .with_config()
@@ -612,11 +617,22 @@ mod tests {
 
     /// Answers one request after the other with a status and a body.
     fn answering(answers: Vec<(u16, String)>) -> String {
+        let answers = answers.into_iter().map(|(status, body)| {
+            let length = body.len();
+            format!(
+                "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            )
+        });
+        saying(answers.collect())
+    }
+
+    /// Answers one request after the other with these bytes.
+    fn saying(answers: Vec<String>) -> String {
         use std::io::{Read, Write};
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap());
         std::thread::spawn(move || {
-            for (status, body) in answers {
+            for answer in answers {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut request = Vec::new();
                 let mut part = [0; 1024];
@@ -624,9 +640,8 @@ mod tests {
                     let read = stream.read(&mut part).unwrap();
                     request.extend_from_slice(&part[..read]);
                 }
-                let length = body.len();
-                let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n");
-                write!(stream, "{head}Connection: close\r\n\r\n{body}").unwrap();
+                // Whoever asked may have heard enough.
+                let _ = stream.write_all(answer.as_bytes());
             }
         });
         url
@@ -660,6 +675,62 @@ mod tests {
         // The key was withdrawn.
         tokens.refresh();
         assert_eq!(tokens.verify(&token), None);
+    }
+
+    #[test]
+    fn keys_come_from_their_address_alone_and_are_bounded_in_size_and_time() {
+        let key = EncodingKey::from_ec_pem(ES_PRIVATE.as_bytes()).unwrap();
+        let token = sign(Algorithm::ES256, &key, &alice());
+        let public = Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap();
+        let set = serde_json::to_string(&JwkSet { keys: vec![public] }).unwrap();
+        // Something that only this machine reaches, and that would give keys.
+        let inside = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        inside.set_nonblocking(true).unwrap();
+        let target = inside.local_addr().unwrap();
+        let mut answers = Vec::new();
+        for (status, place) in [
+            (301, format!("http://{target}/keys")),
+            (302, format!("//{target}/keys")),
+            (303, "/keys".to_owned()),
+            (307, format!("http://{target}/keys")),
+            (308, "file:///etc/passwd".to_owned()),
+        ] {
+            let length = set.len();
+            answers.push(format!(
+                "HTTP/1.1 {status} X\r\nLocation: {place}\r\nContent-Length: {length}\r\n\
+                 Connection: close\r\n\r\n{set}"
+            ));
+        }
+        // Keys, and then more than anybody has.
+        let padding = " ".repeat(usize::try_from(MAX_KEYS_BYTES).unwrap());
+        answers.push(format!(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{set}{padding}"
+        ));
+        // Announced, and never said.
+        answers.push(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{set}"
+        ));
+        let count = answers.len();
+        let url = saying(answers);
+        let tokens = with_keys(&[], |options| options.jwks_url = Some(url)).unwrap();
+        for answer in 0..count {
+            tokens.refresh();
+            assert_eq!(tokens.verify(&token), None, "after answer {answer}");
+        }
+        assert!(inside.accept().is_err(), "a redirect was followed");
+        // Nobody answers at all.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", silent.local_addr().unwrap());
+        assert!(fetch(&url, Duration::from_millis(100)).is_err());
+        for other in [
+            "file:///etc/passwd",
+            "ftp://127.0.0.1/",
+            "gopher://x/",
+            "//x",
+            "",
+        ] {
+            assert!(fetch(other, Duration::from_secs(5)).is_err(), "{other}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

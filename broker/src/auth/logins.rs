@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use tidings_core::message::UnixMillis;
 
 use super::jwt::looks_like_token;
-use super::{Admitted, Answer, Authenticate, Credentials, Denied, Identity, signing};
+use super::{Admitted, Answer, Authenticate, Certified, Credentials, Denied, Identity, signing};
 
 /// Claim `iss`: a token that the same key signed for something else is no login.
 const ISSUER: &str = "tidings-login";
@@ -340,12 +340,7 @@ impl Authenticate for WithLogins {
             (None, Some(token)) => match self.logins.verify(token.as_bytes()) {
                 Verdict::Foreign => None,
                 Verdict::Over => Some(Err(Denied::Outdated)),
-                Verdict::Counts(login) => Some(Ok(Admitted {
-                    valid_until: Some(login.ends),
-                    login: Some(login.id),
-                    unproved: login.unproved,
-                    ..Admitted::as_one(Identity::user(&login.user).with_roles(login.roles))
-                })),
+                Verdict::Counts(login) => Some(admitted(login, credentials.certificate)),
             },
             _ => None,
         };
@@ -358,6 +353,24 @@ impl Authenticate for WithLogins {
     fn is_welcome(&self, admitted: &Admitted) -> bool {
         self.other.is_welcome(admitted)
     }
+
+    fn tells_apart(&self) -> bool {
+        self.other.tells_apart()
+    }
+}
+
+/// Whoever shows a login; beside a certificate it has to be for the name in that.
+fn admitted(login: Login, certificate: Option<&Certified>) -> Result<Admitted, Denied> {
+    if let Some(certified) = certificate {
+        certified.user(Some(&login.user))?;
+    }
+    let certified = certificate.map_or(UnixMillis::MAX, |certified| certified.ends);
+    Ok(Admitted {
+        valid_until: Some(login.ends.min(certified)),
+        login: Some(login.id),
+        unproved: login.unproved,
+        ..Admitted::as_one(Identity::user(&login.user).with_roles(login.roles))
+    })
 }
 
 #[cfg(test)]
@@ -427,6 +440,43 @@ mod tests {
             panic!("it does not count");
         };
         assert_eq!(login.roles, Vec::<Arc<str>>::new());
+    }
+
+    #[tokio::test]
+    async fn beside_a_certificate_a_login_counts_for_the_name_in_it_alone() {
+        let folder = TempDir::new().unwrap();
+        let logins = Arc::new(Logins::open(folder.path()).unwrap());
+        let (token, ends) = logins.give(&admitted("alice"), 1).unwrap();
+        let with_logins = WithLogins {
+            logins,
+            other: Arc::new(super::super::OpenMode),
+        };
+        for (name, certificate_ends, expected) in [
+            ("alice", UnixMillis::MAX, Ok(Some(ends))),
+            ("alice", 5, Ok(Some(5))),
+            ("bob", UnixMillis::MAX, Err(Denied::Credentials)),
+        ] {
+            let certified = Certified {
+                name: Ok(name.into()),
+                ends: certificate_ends,
+            };
+            let judged = with_logins
+                .authenticate(Credentials {
+                    username: None,
+                    password: None,
+                    client_id: "",
+                    address: None,
+                    bearer: Some(&token),
+                    certificate: Some(&certified),
+                    door: crate::auth::DoorMode::Inherit,
+                })
+                .await;
+            assert_eq!(
+                judged.map(|admitted| admitted.valid_until),
+                expected,
+                "{name}"
+            );
+        }
     }
 
     #[test]

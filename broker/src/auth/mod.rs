@@ -176,6 +176,12 @@ pub trait Authenticate: Send + Sync {
     fn is_welcome(&self, _admitted: &Admitted) -> bool {
         true
     }
+
+    /// Whether it tells users apart: a session is then its user's, and nobody else ends it by coming with
+    /// its Client Identifier.
+    fn tells_apart(&self) -> bool {
+        true
+    }
 }
 
 /// Whether a user name can be a topic level of its own.
@@ -190,8 +196,10 @@ pub fn check_user_name(name: &str) -> Result<(), Denied> {
         refuse("it is too long")
     } else if name.starts_with('$') {
         refuse("names that begin with $ are reserved")
-    } else if name.contains(['/', '+', '#', '\0']) {
-        refuse("it contains one of / + # and U+0000")
+    } else if name.contains(['/', '+', '#']) {
+        refuse("it contains one of / + and #")
+    } else if name.contains(char::is_control) {
+        refuse("it contains a control character")
     } else {
         Ok(())
     }

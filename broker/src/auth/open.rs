@@ -24,6 +24,11 @@ impl Authenticate for OpenMode {
         };
         Box::pin(ready(answer))
     }
+
+    /// Whoever wanted another's session would say that they are the other.
+    fn tells_apart(&self) -> bool {
+        false
+    }
 }
 
 fn believed(identity: Identity) -> Admitted {
@@ -66,7 +71,17 @@ mod tests {
     #[tokio::test]
     async fn a_user_name_that_cannot_be_a_topic_level_is_refused() {
         let long = "x".repeat(257);
-        for name in ["", "a/b", "+", "a#", "a\0b", "$SYS", &long] {
+        for name in [
+            "",
+            "a/b",
+            "+",
+            "a#",
+            "a\0b",
+            "a\nb",
+            "\u{1b}[2J",
+            "$SYS",
+            &long,
+        ] {
             let denied = identity(Some(name)).await.unwrap_err();
             assert_eq!(denied.reason(), ReasonCode::BadUserNameOrPassword, "{name}");
         }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use tidings_broker::audit::{Act, last_of};
 
-use super::SettingsArgs;
+use super::{SettingsArgs, shown};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Audit {
@@ -69,7 +69,7 @@ fn line(act: &Act) -> String {
             line.push_str(part);
         }
     }
-    format!("{line}: {result}")
+    shown(&format!("{line}: {result}"))
 }
 
 /// A time as people read it, in UTC.

@@ -11,7 +11,7 @@ use clap::Args;
 use tidings_broker::control::{BanLine, Reply, Request};
 use tidings_broker::limits::Banned;
 
-use super::{SettingsArgs, ask};
+use super::{SettingsArgs, ask, shown};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Ban {
@@ -107,22 +107,17 @@ pub(super) fn run_bans(args: &Bans) -> anyhow::Result<ExitCode> {
     };
     let mut out = io::stdout().lock();
     for BanLine { who, ban } in bans {
-        let who = match who {
-            Banned::Address(address) => format!("address {address}"),
-            Banned::User(user) => format!("user {user}"),
-            Banned::Client(client, None) => format!("client {client}"),
-            Banned::Client(client, Some(user)) => format!("client {client} of {user}"),
-        };
         let until = match ban.until {
             Some(until) => format!("{} s more", until.saturating_sub(now_ms()) / 1000),
             None => "until it is ended".to_owned(),
         };
+        let (who, why) = (shown(&who.to_string()), shown(&ban.why));
         let by = if ban.by_hand { "by hand" } else { "by itself" };
-        let colon = if ban.why.is_empty() { "" } else { ": " };
+        let colon = if why.is_empty() { "" } else { ": " };
         writeln!(
             out,
-            "{who}  {until}, {by}, refused {}{colon}{}",
-            ban.refused, ban.why
+            "{who}  {until}, {by}, refused {}{colon}{why}",
+            ban.refused
         )?;
     }
     Ok(ExitCode::SUCCESS)

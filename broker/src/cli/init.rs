@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use tidings_broker::audit::{self, Actor, AuditLog};
 use tidings_broker::auth::{self, signing};
-use tidings_broker::control::Request;
+use tidings_broker::control::{self, Reply, Request};
 use tidings_broker::tls::authority::{self, Authority};
 use tidings_config::{Settings, Sources};
 use tidings_core::account::ADMIN;
@@ -117,8 +118,36 @@ pub(super) fn run_token(args: &Token) -> anyhow::Result<ExitCode> {
     let valid = Duration::from_secs(u64::from(args.hours) * 60 * 60);
     let token = signing::sign_token(&data_dir, &args.user, &args.role, &args.room, valid)
         .with_context(|| format!("no key in {}: `tidings init` makes one", data_dir.display()))?;
+    if let Err(error) = note(&data_dir, args) {
+        // It is signed, and counts all the same.
+        writeln!(io::stderr(), "the audit log does not have it: {error:#}")?;
+    }
     writeln!(io::stdout(), "{token}")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has it written down that a token was signed: by the broker that holds the data directory, or here.
+fn note(data_dir: &Path, args: &Token) -> anyhow::Result<()> {
+    let mut detail = format!("{} h", args.hours);
+    for (name, given) in [("roles", &args.role), ("rooms", &args.room)] {
+        if !given.is_empty() {
+            detail = format!("{detail}, {name}: {}", given.join(" "));
+        }
+    }
+    let request = Request::TokenSigned {
+        user: args.user.clone(),
+        detail,
+    };
+    match control::ask(data_dir, &request)? {
+        Some(Reply::Error(error)) => bail!(error),
+        Some(_) => Ok(()),
+        None => {
+            let log = AuditLog::open(data_dir, audit::Options::default())?;
+            request.note(&log, &Actor::command_line());
+            log.flush();
+            Ok(())
+        }
+    }
 }
 
 fn settings_of(args: &Init) -> anyhow::Result<Settings> {

@@ -146,3 +146,15 @@ pub(crate) fn run() -> ExitCode {
         ExitCode::FAILURE
     })
 }
+
+/// Text that others chose, for a terminal: control characters in it are shown, and do nothing.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => shown.extend(c.escape_unicode()),
+            false => shown.push(c),
+        }
+    }
+    shown
+}

@@ -11,8 +11,8 @@ use serde_json::Value;
 use tidings_broker::control::{self, Request};
 use tidings_broker::trace::Wanted;
 
-use super::SettingsArgs;
 use super::audit::utc;
+use super::{SettingsArgs, shown};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Trace {
@@ -109,5 +109,5 @@ fn line(told: &str) -> String {
     for (key, value) in told {
         line.push_str(&format!(" {key}={value}"));
     }
-    line
+    shown(&line)
 }

@@ -11,13 +11,10 @@ use tracing::warn;
 
 use super::admin::Admin;
 use super::{Api, Endpoint, Json, Problem, delete, get, post, reply};
-use crate::limits::{Ban, Banned};
+use crate::limits::{Ban, BanBook, BanError, Banned, Sentence};
 
 /// Slow sessions that one answer has; who has more looks at the first ones first.
 const MAX_SLOW: usize = 1000;
-
-/// Bytes of a name, and of a reason.
-pub(super) const MAX_WORDS: usize = 1024;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -54,12 +51,6 @@ struct Who {
 
 impl Who {
     fn banned(self) -> Result<Banned, Problem> {
-        let words = self.user.iter().chain(&self.client_id);
-        for word in words {
-            if word.is_empty() || word.len() > MAX_WORDS {
-                return Err(Problem::bad_request("a name is empty or too long"));
-            }
-        }
         match (self.address, self.user, self.client_id) {
             (Some(address), None, None) => Ok(Banned::Address(address)),
             (None, Some(user), None) => Ok(Banned::User(user)),
@@ -84,8 +75,7 @@ struct NewBan {
 }
 
 async fn list(State(api): State<Api>, _: Admin) -> Result<Response, Problem> {
-    let limits = &api.reception.limits;
-    let bans = limits.bans.list(limits.clock.now().unix_ms);
+    let bans = book(api).list();
     let bans: Vec<Value> = bans.iter().map(|(who, ban)| told(who, ban)).collect();
     Ok(reply::ok(&json!({ "bans": bans })))
 }
@@ -95,22 +85,17 @@ async fn ban(
     admin: Admin,
     Json(new): Json<NewBan>,
 ) -> Result<Response, Problem> {
-    let (seconds, why) = (new.seconds, new.why);
-    if why.len() > MAX_WORDS {
-        return Err(Problem::bad_request("the reason is too long"));
-    }
     let who = Who {
         address: new.address,
         user: new.user,
         client_id: new.client_id,
     };
-    let who = who.banned()?;
-    let long = seconds.map_or("for good".to_owned(), |s| format!("{s} s"));
-    let detail = format!("{who} {long}: {why}");
-    let banned = api.reception.ban(who, seconds, why).await;
-    let result = banned.as_ref().copied();
-    api.audit.record(&admin.actor, "ban", "", &detail, result);
-    banned.map_err(|error| not_written(&error))?;
+    let sentence = Sentence {
+        who: who.banned()?,
+        seconds: new.seconds,
+        why: new.why,
+    };
+    book(api).ban(&admin.actor, sentence).await?;
     Ok(reply::done())
 }
 
@@ -119,25 +104,30 @@ async fn unban(
     admin: Admin,
     Query(who): Query<Who>,
 ) -> Result<Response, Problem> {
-    let who = who.banned()?;
-    let detail = who.to_string();
-    let ended = api.reception.unban(who).await;
-    let result = match &ended {
-        Ok(true) => Ok(()),
-        Ok(false) => Err("there is no such ban".to_owned()),
-        Err(error) => Err(error.to_string()),
-    };
-    api.audit.record(&admin.actor, "unban", "", &detail, result);
-    match ended {
-        Ok(true) => Ok(reply::done()),
-        Ok(false) => Err(Problem::not_found("there is no such ban")),
-        Err(error) => Err(not_written(&error)),
+    book(api).unban(&admin.actor, who.banned()?).await?;
+    Ok(reply::done())
+}
+
+fn book(api: Api) -> BanBook {
+    BanBook {
+        reception: api.reception.clone(),
+        audit: api.audit.clone(),
     }
 }
 
-fn not_written(error: &std::io::Error) -> Problem {
-    warn!(%error, "a ban could not be written: it counts until the broker ends");
-    Problem::unavailable("it counts from now on, but could not be written")
+impl From<BanError> for Problem {
+    fn from(error: BanError) -> Self {
+        let text = error.to_string();
+        match error {
+            BanError::Name | BanError::Why => Self::bad_request(text),
+            BanError::NoBan => Self::not_found(text),
+            BanError::NotWritten(_) => {
+                warn!(%error, "a ban");
+                // What the system says is for the log.
+                Self::unavailable("it counts from now on, but could not be written")
+            }
+        }
+    }
 }
 
 fn told(who: &Banned, ban: &Ban) -> Value {

@@ -65,7 +65,7 @@ impl FromRequestParts<Api> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<Peer>();
-        let certificate = peer.and_then(|peer| peer.certificate.as_deref());
+        let certificate = peer.and_then(Peer::certified);
         let proof = match Proof::of(&parts.headers)? {
             Proof::Nothing if certificate.is_some() => Proof::Certificate,
             proof => proof,

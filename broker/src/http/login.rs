@@ -49,7 +49,7 @@ async fn login(
         client_id: "",
         address: peer.as_ref().and_then(|peer| peer.0.ip()),
         bearer: None,
-        certificate: peer.as_ref().and_then(|peer| peer.certificate.as_deref()),
+        certificate: peer.as_ref().and_then(|peer| peer.0.certified()),
         door: peer
             .as_ref()
             .map_or(DoorMode::Inherit, |peer| peer.door.mode),

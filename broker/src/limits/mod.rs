@@ -27,7 +27,8 @@ use tidings_core::limits::{FlowRate, Hits, Limit};
 use crate::clock::Clock;
 
 pub use bans::{Ban, Banned};
-pub use book::BanBook;
+pub(crate) use book::MAX_WORDS;
+pub use book::{BanBook, BanError, Sentence};
 pub(crate) use networks::network_of;
 pub(crate) use pressure::{Pressure, watch};
 

@@ -101,6 +101,7 @@ pub(super) async fn serve(wire: Wire, peer: Peer, deadline: Instant, place: Plac
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = line.is_cut() => return,
+        () = peer.revoked() => return,
         () = sleep(CONNECTION) => {
             // An answer that takes its time is the last one.
             let was_idle = line.has_no_stream();
@@ -108,6 +109,7 @@ pub(super) async fn serve(wire: Wire, peer: Peer, deadline: Instant, place: Plac
             tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = line.is_cut() => return,
+                () = peer.revoked() => return,
                 () = async {
                     line.is_idle().await;
                     if !was_idle {

@@ -4,6 +4,7 @@
 //! is one however it was written. This module does not know what users are.
 
 use std::fmt;
+use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::{Kind, Options, Origins, forwarded};
 use crate::auth::{Certified, DoorMode};
+use crate::tls::Shown;
 
 /// What those who came by one listener have in common.
 #[derive(Debug)]
@@ -144,11 +146,29 @@ pub(crate) struct Peer {
     pub proxy: Option<Source>,
     /// They speak TLS with us.
     pub is_tls: bool,
-    /// What the certificate says that they showed, if it says who they are.
-    pub certificate: Option<Arc<Certified>>,
+    /// The certificate that they showed.
+    pub certificate: Option<Arc<Shown>>,
 }
 
 impl Peer {
+    /// Who they are by the certificate that they showed, if it says so.
+    pub fn certified(&self) -> Option<&Certified> {
+        self.certificate.as_deref().and_then(Shown::certified)
+    }
+
+    /// Whether they showed a certificate that does not count any more.
+    pub fn is_revoked(&self) -> bool {
+        self.certificate.as_deref().is_some_and(Shown::is_revoked)
+    }
+
+    /// Waits until they showed a certificate that does not count any more; for ever, if they showed none.
+    pub async fn revoked(&self) {
+        match &self.certificate {
+            Some(shown) => shown.revoked().await,
+            None => pending().await,
+        }
+    }
+
     /// The address that limits and bans are about; `None`: a process on this machine.
     pub fn ip(&self) -> Option<IpAddr> {
         self.source.ip()

@@ -164,6 +164,11 @@ impl Sources {
                 counters.refused.get(),
             ),
             counted(
+                "client_ids_refused",
+                "CONNECTs with the Client Identifier of another user's session, or with a device's name",
+                counters.refused_client_ids.get() + sum(|r| r.stats.refused_client_ids),
+            ),
+            counted(
                 "tls_handshakes",
                 "Connections on which TLS was agreed on",
                 counters.tls_agreed.get(),

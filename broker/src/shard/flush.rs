@@ -168,7 +168,7 @@ impl Local {
         ended.sort_unstable();
         let now = self.shared.clock.now();
         for conn in ended {
-            self.shard.borrow_mut().sign_out(now, conn);
+            self.shard.borrow_mut().sign_out(now, conn, "signed out");
         }
         self.want_flush();
     }
@@ -177,10 +177,22 @@ impl Local {
     pub fn end_address(&self, address: IpAddr) {
         let network = network_of(address);
         let is_there = |origin: &Origin| origin.address().map(network_of) == Some(network);
+        self.end_from(is_there, "banned");
+    }
+
+    /// Certificates of connections do not count any more.
+    pub fn end_revoked(&self) {
+        self.end_from(
+            Origin::is_revoked,
+            "the certificate does not count any more",
+        );
+    }
+
+    fn end_from(&self, is_there: impl Fn(&Origin) -> bool, text: &str) {
         let ended = self.connections.borrow().from(is_there);
         let now = self.shared.clock.now();
         for conn in ended {
-            self.shard.borrow_mut().sign_out(now, conn);
+            self.shard.borrow_mut().sign_out(now, conn, text);
         }
         self.want_flush();
     }
@@ -317,7 +329,7 @@ impl Local {
             } => self.reauthenticate(conn, user, client_id, data),
             Output::Timed { conn, way, read_us } => self.timed(conn, way, read_us),
             Output::Event(event) => {
-                say(&event);
+                self.say(&event);
                 self.shared.people.happened(&event);
             }
         }
@@ -592,30 +604,43 @@ impl Local {
             at: Some(std::time::Instant::now()),
         };
     }
-}
 
-/// One line for what the shard finds worth saying.
-fn say(event: &Event) {
-    match event {
-        Event::Connected {
-            client_id,
-            user,
-            version,
-            session_present,
-        } => {
-            debug!(%client_id, %user, ?version, session_present, "connected");
+    /// One line for what the shard finds worth saying.
+    fn say(&self, event: &Event) {
+        match event {
+            Event::Connected {
+                client_id,
+                user,
+                version,
+                session_present,
+            } => {
+                debug!(%client_id, %user, ?version, session_present, "connected");
+            }
+            Event::Disconnected {
+                client_id, reason, ..
+            } => debug!(%client_id, ?reason, "disconnected"),
+            Event::Trimmed {
+                client_id,
+                from,
+                to,
+            } => {
+                info!(%client_id, %from, %to, "messages were trimmed before this session had read them");
+            }
+            Event::NotTheirs {
+                conn,
+                client_id,
+                user,
+            } => {
+                let connection = self.connection(*conn);
+                let peer = connection.map(|connection| connection.origin.to_string());
+                let peer = peer.unwrap_or_default();
+                info!(
+                    peer, %user, %client_id,
+                    "refused: the client identifier has a session of another user"
+                );
+            }
+            Event::ReadFailed { error } => error!(%error, "the journal cannot be read"),
         }
-        Event::Disconnected {
-            client_id, reason, ..
-        } => debug!(%client_id, ?reason, "disconnected"),
-        Event::Trimmed {
-            client_id,
-            from,
-            to,
-        } => {
-            info!(%client_id, %from, %to, "messages were trimmed before this session had read them");
-        }
-        Event::ReadFailed { error } => error!(%error, "the journal cannot be read"),
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) enum Command {
     EndLogin(Arc<str>),
     /// An address was banned: connections from it end.
     EndAddress(IpAddr),
+    /// Certificates of connections do not count any more.
+    EndRevoked,
     /// End now, whatever is unfinished: the deadline of a stop has passed.
     Abandon,
 }
@@ -145,6 +147,13 @@ impl Mailboxes {
     pub fn end_address(&self, address: IpAddr) {
         for shard in 0..self.len() {
             self.send(shard, Command::EndAddress(address));
+        }
+    }
+
+    /// Ends the connections whose clients showed a certificate that does not count any more, in every shard.
+    pub fn end_revoked(&self) {
+        for shard in 0..self.len() {
+            self.send(shard, Command::EndRevoked);
         }
     }
 

@@ -248,6 +248,7 @@ async fn inbox_loop(local: Rc<Local>, mut inbox: mailbox::Inbox) {
                 Command::Search(search) => local.search(*search),
                 Command::EndLogin(login) => local.end_login(&login),
                 Command::EndAddress(address) => local.end_address(address),
+                Command::EndRevoked => local.end_revoked(),
                 Command::Abandon => return,
             }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -15,6 +15,7 @@ use rustls::{RootCertStore, ServerConfig, version};
 use sha2::{Digest as _, Sha256};
 use x509_cert::der::Decode as _;
 
+use super::shown::Shown;
 use super::sni::{Offer, Offers, dns_names};
 use super::{ClientAuth, MinVersion, Options, TlsError};
 use crate::auth::ClientName;
@@ -34,10 +35,25 @@ pub(super) type Digest = [u8; 32];
 pub(super) struct Loaded {
     pub config: Arc<ServerConfig>,
     pub client_name: ClientName,
+    /// Who judges certificates of clients; `None`: nobody is asked for theirs.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// When our own certificates end, seconds since 1970.
     pub ends: Vec<(PathBuf, u64)>,
     /// When lists of revoked certificates should have been renewed.
     pub renewals: Vec<(PathBuf, u64)>,
+}
+
+impl Loaded {
+    /// Whether what a client showed when it came counts by these files, too.
+    pub fn counts(&self, shown: &Shown) -> bool {
+        let (Some(verifier), Some((first, others))) = (&self.verifier, shown.chain().split_first())
+        else {
+            return false;
+        };
+        verifier
+            .verify_client_cert(first, others, UnixTime::now())
+            .is_ok()
+    }
 }
 
 /// What the files have in them now, for telling whether that changed.
@@ -80,7 +96,7 @@ pub(super) fn load(options: &Options) -> Result<Loaded, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .map_err(unusable)?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(verifier.clone().unwrap_or_else(|| Arc::new(NoClientAuth)))
         .with_cert_resolver(Arc::new(offers));
     config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
     // Who comes again is known by a ticket of its own and not by memory of ours. The key is made
@@ -89,6 +105,7 @@ pub(super) fn load(options: &Options) -> Result<Loaded, TlsError> {
     Ok(Loaded {
         config: Arc::new(config),
         client_name: options.client_name,
+        verifier,
         ends,
         renewals,
     })
@@ -148,14 +165,15 @@ fn offer(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<(Offer, u
     Ok((offer, ends.to_unix_duration().as_secs()))
 }
 
-type Verifier = (Arc<dyn ClientCertVerifier>, Vec<(PathBuf, u64)>);
+/// Who judges certificates of clients, if anybody does, and when lists should be renewed.
+type Verifier = (Option<Arc<dyn ClientCertVerifier>>, Vec<(PathBuf, u64)>);
 
 fn client_verifier(
     options: &Options,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Verifier, TlsError> {
     if options.client_auth == ClientAuth::None {
-        return Ok((Arc::new(NoClientAuth), Vec::new()));
+        return Ok((None, Vec::new()));
     }
     let mut roots = RootCertStore::empty();
     for path in &options.client_ca {
@@ -188,7 +206,7 @@ fn client_verifier(
     let verifier = builder
         .build()
         .map_err(|error| TlsError::Unusable(error.to_string()))?;
-    Ok((verifier, renewals))
+    Ok((Some(verifier), renewals))
 }
 
 type Revocations = (Vec<CertificateRevocationListDer<'static>>, Option<u64>);

@@ -1,12 +1,14 @@
 //! TLS of the listeners: what counts now, and that newer files count without a restart.
 //!
 //! Invariants: certificates, keys and lists count together or not at all; what cannot be used leaves
-//! what was there before; an open connection is never touched by newer files.
+//! what was there before; an open connection is touched by newer files only if the certificate that its
+//! client showed does not count by them.
 //! Nothing here knows sockets; how TLS runs over one is in `transport`.
 
 pub mod authority;
 mod handshakes;
 mod load;
+mod shown;
 mod sni;
 
 use std::collections::BTreeMap;
@@ -15,13 +17,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
-use crate::auth::{Certified, ClientName, certified};
+use crate::auth::{ClientName, certified};
 use crate::transport::Wire;
 use crate::transport::tls::Session;
 use handshakes::Handshakes;
 use load::{Digest, Loaded};
+use shown::Book;
+pub(crate) use shown::Shown;
 
 /// How often the ends of certificates are told again in the log.
 const TELL_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
@@ -149,6 +154,10 @@ impl TlsError {
 pub(crate) struct Front {
     current: RwLock<Arc<Loaded>>,
     handshakes: Handshakes,
+    /// What clients showed that are connected.
+    shown: Book,
+    /// Some of it does not count any more.
+    revoked: Notify,
     /// What was tried last: the same is not tried, and told, again.
     tried: Mutex<Tried>,
 }
@@ -171,6 +180,8 @@ impl Front {
         Ok(Self {
             current: RwLock::new(Arc::new(loaded)),
             handshakes: Handshakes::start().map_err(TlsError::Threads)?,
+            shown: Book::default(),
+            revoked: Notify::new(),
             tried: Mutex::new(Tried { options, files }),
         })
     }
@@ -189,7 +200,7 @@ impl Front {
     pub async fn receive(
         self: &Arc<Self>,
         wire: Wire,
-    ) -> io::Result<(Wire, io::Result<Option<Arc<Certified>>>)> {
+    ) -> io::Result<(Wire, io::Result<Option<Arc<Shown>>>)> {
         let (front, wire) = (self.clone(), wire.detach()?);
         let there = async move {
             let (wire, agreed) = front.shake_hands(wire.attach()?).await;
@@ -199,7 +210,7 @@ impl Front {
         Ok((wire.attach()?, agreed))
     }
 
-    async fn shake_hands(&self, wire: Wire) -> (Wire, io::Result<Option<Arc<Certified>>>) {
+    async fn shake_hands(&self, wire: Wire) -> (Wire, io::Result<Option<Arc<Shown>>>) {
         // One reading of what counts, so that the name is judged as the certificate was.
         let current = self.current();
         let session = match Session::new(current.config.clone()) {
@@ -210,13 +221,29 @@ impl Front {
         if let Err(error) = wire.shake_hands().await {
             return (wire, Err(error));
         }
-        let certificates = wire.agreed().and_then(|agreed| agreed.peer_certificates());
-        let certificate = certificates.and_then(|certificates| certificates.first());
-        let certified = match (current.client_name, certificate) {
-            (ClientName::None, _) | (_, None) => None,
-            (client_name, Some(certificate)) => Some(Arc::new(certified(client_name, certificate))),
+        let chain = wire.agreed().and_then(|agreed| agreed.peer_certificates());
+        let Some((first, chain)) = chain.and_then(|chain| Some((chain.first()?, chain))) else {
+            return (wire, Ok(None));
         };
-        (wire, Ok(certified))
+        let certified = match current.client_name {
+            ClientName::None => None,
+            client_name => Some(certified(client_name, first)),
+        };
+        let owned = chain.iter().map(|one| one.clone().into_owned()).collect();
+        let shown = Arc::new(Shown::new(owned, certified));
+        self.shown.add(&shown);
+        // Newer files may count since it was judged, and may have been held against the book already.
+        let newer = self.current();
+        if !Arc::ptr_eq(&newer, &current) && !newer.counts(&shown) {
+            let why = io::Error::other("the certificate does not count any more");
+            return (wire, Err(why));
+        }
+        (wire, Ok(Some(shown)))
+    }
+
+    /// Waits until certificates of connections that are open do not count any more.
+    pub async fn revoked(&self) {
+        self.revoked.notified().await;
     }
 
     /// Until the first of our own certificates ends; 0 if one has.
@@ -227,7 +254,7 @@ impl Front {
     }
 
     /// Reads everything again, with other options or the same; connections that come from now on get
-    /// what is new.
+    /// what is new, and open ones end if their client's certificate does not count any more.
     ///
     /// # Errors
     /// The first thing that is wrong; nothing has changed then.
@@ -243,8 +270,18 @@ impl Front {
 
     fn put(&self, loaded: Loaded) {
         tell(&loaded, self.warn());
+        let loaded = Arc::new(loaded);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::new(loaded);
+        *current = loaded.clone();
+        drop(current);
+        let gone = self.shown.judge(|shown| loaded.counts(shown));
+        if gone > 0 {
+            info!(
+                gone,
+                "TLS: certificates of open connections do not count any more: these end"
+            );
+            self.revoked.notify_one();
+        }
     }
 
     /// Looks whether a file has changed. What cannot be used is told once, and does not count.

@@ -13,7 +13,7 @@ use tidings_broker::listener::Kind;
 use tidings_broker::tls::{ClientAuth, Options};
 use tidings_core::codec::{self, Packet, ReasonCode, Version};
 
-use crate::denials::lenient;
+use crate::denials::{id_of, lenient};
 use crate::peer::{Connect, DEADLINE, TestBroker, block_on, connect, connect_bytes, with_accounts};
 
 const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
@@ -93,7 +93,8 @@ impl Ca {
     }
 }
 
-struct Client(rcgen::Certificate, KeyPair);
+/// A certificate, its key, and the name in it.
+struct Client(rcgen::Certificate, KeyPair, String);
 
 struct House {
     ca: Ca,
@@ -120,7 +121,7 @@ impl House {
 
     fn client(&self, common_name: &str) -> Client {
         let (certificate, key) = self.ca.sign(common_name, &[]);
-        Client(certificate, key)
+        Client(certificate, key, common_name.to_owned())
     }
 
     #[track_caller]
@@ -135,10 +136,11 @@ impl House {
             if version != Version::V5 && username.is_none() && password.is_some() {
                 continue;
             }
+            let client_id = id_of(Some(&client.2));
             let connect = Connect {
                 username,
                 password,
-                ..connect(version, "c")
+                ..connect(version, &client_id)
             };
             let answer = self.ca.answer(self.address, client, connect);
             assert_eq!(answer, expected, "{username:?} {version:?}");

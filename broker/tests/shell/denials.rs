@@ -120,10 +120,11 @@ impl Backend {
                 continue;
             }
             let mut peer = self.broker.peer(Kind::Tcp);
+            let client_id = id_of(username);
             peer.connect(Connect {
                 username,
                 password,
-                ..connect(version, "c")
+                ..connect(version, &client_id)
             });
             assert_eq!(
                 peer.connack(),
@@ -133,6 +134,13 @@ impl Backend {
             );
         }
     }
+}
+
+/// A Client Identifier of one's own: that of an earlier connection may still be somebody else's.
+pub fn id_of(username: Option<&str>) -> String {
+    let name = username.unwrap_or("nobody").chars();
+    let plain = name.filter(|c| c.is_alphanumeric()).take(20);
+    format!("client of {}", plain.collect::<String>())
 }
 
 pub const SHARED_SECRET: &str = "a shared secret that has 32 bytes and more";
@@ -361,7 +369,7 @@ fn failed_logins_are_limited_per_user_and_the_right_password_does_not_help_then(
         peer.connect(Connect {
             username: Some(user),
             password: Some(password),
-            ..connect(version, "c")
+            ..connect(version, &id_of(Some(user)))
         });
         peer.connack()
     };
@@ -684,7 +692,7 @@ fn a_yes_of_the_hook_is_remembered_for_this_name_and_password_only() {
         peer.connect(Connect {
             username: Some(user),
             password: Some(password),
-            ..connect(Version::V5, "c")
+            ..connect(Version::V5, &id_of(Some(user)))
         });
         peer.connack()
     };

@@ -17,7 +17,7 @@ use tidings_core::codec::{
 use tidings_core::journal::{Append, Journal};
 use tidings_core::message::{Epoch, QoS};
 use tidings_core::rules::{Identity, OpenRooms};
-use tidings_core::shard::{ConnId, ConnectRequest, Input, Now, Options, Output, Shard};
+use tidings_core::shard::{ConnId, ConnectRequest, Input, Now, Options, Output, Shard, Takeover};
 use tidings_core::state::State;
 
 use crate::case::{Aside, Meter};
@@ -83,6 +83,7 @@ impl Traffic {
             max_subscriptions: 1000,
             append_queue_bytes: APPEND_QUEUE_BYTES,
             progress_interval_ms: 1000,
+            takeover: Takeover::ByItsUser,
             bounds: tidings_core::limits::Bounds::default(),
         };
         let journal = MemoryWriter::new(Epoch(1));

@@ -28,6 +28,9 @@ struct Arguments {
     /// The broker never stops.
     #[arg(long)]
     no_crashes: bool,
+    /// Somebody comes with the Client Identifiers of others.
+    #[arg(long)]
+    thief: bool,
     /// Compares what clients see with 1 shard and much room to what they see with others.
     #[arg(long)]
     calm: bool,
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         trace: arguments.trace,
         shards: arguments.shards,
         output_bytes: arguments.output_bytes,
+        thief: arguments.thief,
     };
     let seeds = match arguments.seed {
         Some(seed) => seed..seed + 1,

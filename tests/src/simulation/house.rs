@@ -12,7 +12,8 @@ use tidings_core::codec::{Packet, ReasonCode, decode};
 use tidings_core::journal::{Batch, ShardId};
 use tidings_core::rules::{Identity, Keep, Membership, OpenRooms, RuleSource, Rules};
 use tidings_core::shard::{
-    ConnId, ConnectRequest, Event, Input, Now, Options, Output, Shard, ShardMessage, shard_of,
+    ConnId, ConnectRequest, Event, Input, Now, Options, Output, Shard, ShardMessage, Takeover,
+    shard_of,
 };
 
 use super::brief;
@@ -69,6 +70,7 @@ impl Default for Setup {
                 max_subscriptions: 1000,
                 append_queue_bytes: 1024 * 1024,
                 progress_interval_ms: 1000,
+                takeover: Takeover::ByItsUser,
                 bounds: tidings_core::limits::Bounds::default(),
             },
             rules: rules(),

@@ -524,6 +524,11 @@ impl Person {
         }
     }
 
+    /// It has a session for sure, and always will.
+    pub fn has_session(&self) -> bool {
+        self.persistent && !self.may_expire && self.confirmed
+    }
+
     /// Its session was never at risk.
     fn is_steady(&self) -> bool {
         !self.may_expire && !self.lost_something

@@ -27,6 +27,8 @@ pub struct Chances {
     pub shards: Option<u16>,
     /// Instead of what the seed says.
     pub output_bytes: Option<usize>,
+    /// Somebody comes with the Client Identifiers of others.
+    pub thief: bool,
 }
 
 impl Default for Chances {
@@ -36,6 +38,7 @@ impl Default for Chances {
             trace: false,
             shards: None,
             output_bytes: None,
+            thief: false,
         }
     }
 }
@@ -51,6 +54,8 @@ pub struct Outcome {
     pub delivered: usize,
     /// How often the broker stopped.
     pub crashes: usize,
+    /// How often somebody was refused who came with another's Client Identifier.
+    pub refused: usize,
 }
 
 /// Topics of the schedules; each uses a few of them.
@@ -116,6 +121,7 @@ pub fn calm_schedule(seed: u64, shards: u16, output_bytes: usize, trace: bool) -
         trace,
         shards: Some(shards),
         output_bytes: Some(output_bytes),
+        thief: false,
     };
     let mut life = Life::new(Seeded::new(seed), chances);
     // A slow receiver is never sent away.
@@ -150,6 +156,9 @@ struct Life {
     step: u64,
     published: u64,
     crashes: usize,
+    /// The client that comes with the Client Identifiers of others.
+    thief: Option<ClientId>,
+    refused: usize,
 }
 
 impl Life {
@@ -194,10 +203,15 @@ impl Life {
             step: 1,
             published: 0,
             crashes: 0,
+            thief: None,
+            refused: 0,
         };
         let people = life.luck.within(2..6) as usize;
         for number in 0..people {
             life.add_person(number);
+        }
+        if life.chances.thief {
+            life.thief = Some(life.house.add_client(Login::v5("thief")));
         }
         life
     }
@@ -258,6 +272,7 @@ impl Life {
             acknowledged: self.model.acknowledged_count(),
             delivered: self.model.delivered_count(),
             crashes: self.crashes,
+            refused: self.refused,
             faults: std::mem::take(&mut self.model.faults),
         }
     }
@@ -363,6 +378,7 @@ impl Life {
             93..=97 if self.luck.chance(15) => self.house.trim(),
             93..=97 => self.time_passes(),
             98 if self.chances.crashes && self.luck.chance(60) => self.crash(),
+            99 => self.steal(client),
             _ => {}
         }
     }
@@ -468,6 +484,39 @@ impl Life {
         self.house.dial(ClientId(client), login);
     }
 
+    /// Somebody else comes with the Client Identifier of a client that has a session.
+    fn steal(&mut self, client: usize) {
+        let Some(thief) = self
+            .thief
+            .filter(|_| self.model.people[client].has_session())
+        else {
+            return;
+        };
+        let login = match self.luck.within(0..3) {
+            0 => Login::v3(&format!("c{client}")).persistent(),
+            1 => Login::v5(&format!("c{client}")).persistent(),
+            _ => Login::v5(&format!("c{client}")),
+        };
+        self.house.dial(thief, login.user("thief"));
+    }
+
+    /// Whoever took another's Client Identifier was refused, and learned nothing.
+    fn observe_thief(&mut self) {
+        let Some(thief) = self.thief else {
+            return;
+        };
+        for said in self.house.take_said(thief) {
+            match said {
+                Said::ConnAck(ack) if ack.reason == ReasonCode::ClientIdentifierNotValid => {
+                    self.refused += 1;
+                }
+                Said::ConnAck(ack) if ack.reason == ReasonCode::ServerUnavailable => {}
+                Said::Closed => {}
+                said => self.model.faults.push(format!("a thief was told {said:?}")),
+            }
+        }
+    }
+
     fn slow_down(&mut self, client: usize) {
         let it = &mut self.house.clients[client];
         it.reading = !it.reading;
@@ -526,6 +575,7 @@ impl Life {
 
     /// Tells the model what the clients saw.
     fn observe(&mut self) {
+        self.observe_thief();
         for client in 0..self.personas.len() {
             let it = &self.house.clients[client];
             let persona = &mut self.personas[client];

@@ -32,6 +32,8 @@ impl fmt::Display for Door {
         let transport = match self.endpoint {
             Endpoint::Tcp(_) => "TCP",
             Endpoint::WebSocket(_) => "WebSocket",
+            Endpoint::Tls(_) => "TLS",
+            Endpoint::Wss(_) => "WebSocket in TLS",
         };
         write!(f, "{:?} over {transport}", self.version)
     }
@@ -55,10 +57,14 @@ fn doors(broker: &TidingsProcess, versions: &[Version]) -> Vec<Door> {
         version,
         number: NUMBER.fetch_add(1, Ordering::Relaxed),
     };
-    versions
+    let plain = versions
         .iter()
-        .flat_map(|version| broker.endpoints().map(|endpoint| door(*version, endpoint)))
-        .collect()
+        .flat_map(|version| broker.endpoints().map(|endpoint| door(*version, endpoint)));
+    // What is inside of TLS does not depend on it: each of its listeners with one version is enough.
+    let secure = broker.secure_endpoints().into_iter();
+    let secure = secure.zip(versions.iter().rev().cycle());
+    let secure = secure.map(|(endpoint, version)| door(*version, endpoint));
+    plain.chain(secure).collect()
 }
 
 /// Runs a test through each door, at the same time.
@@ -144,8 +150,8 @@ impl Door {
     pub fn other_endpoint(&self) -> Endpoint {
         let broker = TidingsProcess::shared();
         match self.endpoint {
-            Endpoint::Tcp(_) => broker.ws(),
-            Endpoint::WebSocket(_) => broker.tcp(),
+            Endpoint::Tcp(_) | Endpoint::Tls(_) => broker.ws(),
+            Endpoint::WebSocket(_) | Endpoint::Wss(_) => broker.tcp(),
         }
     }
 

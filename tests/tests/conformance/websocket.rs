@@ -14,7 +14,7 @@ use crate::door::{BOTH, Door, each_door, expect_text};
 /// Each version over WebSocket only.
 fn each_websocket(test: impl Fn(&Door) + Sync) {
     each_door(BOTH, |door| {
-        if matches!(door.endpoint, tidings_tests::Endpoint::WebSocket(_)) {
+        if door.endpoint.is_websocket() {
             test(door);
         }
     });

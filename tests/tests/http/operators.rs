@@ -66,7 +66,7 @@ fn administrators_ban_and_unban_over_http_and_by_command_and_nobody_else_does() 
         !command(&["unban", "--user", "eve"]).0,
         "there is none any more"
     );
-    refused("eve", "tablet", ReasonCode::Success);
+    refused("eve", "slate", ReasonCode::Success);
     let gone = ann.delete("/v1/admin/bans?client_id=tablet&user=bob");
     assert_eq!(gone.status, 204);
     refused("bob", "tablet", ReasonCode::Success);

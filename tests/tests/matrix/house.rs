@@ -227,7 +227,8 @@ impl House {
     pub fn refusals(&self, client: Client, person: Person) -> [ReasonCode; 2] {
         let account = self.account(person);
         [account.secret.as_bytes(), PASSWORD.as_bytes()].map(|secret| {
-            let connect = with_secret(clean(version(client), "again"), account.name, secret);
+            let id = format!("{}-again", account.name);
+            let connect = with_secret(clean(version(client), &id), account.name, secret);
             let (_, connack) = RawClient::try_connect(self.endpoint(client), &connect, DEADLINE)
                 .expect("an answer to CONNECT");
             connack.reason

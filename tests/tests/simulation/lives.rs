@@ -46,19 +46,6 @@ fn clean_start_forgets_the_session() {
 }
 
 #[test]
-fn a_session_belongs_to_its_user() {
-    let mut house = House::new(Setup::default());
-    let alice = house.connect(Login::v5("phone").persistent().user("alice"));
-    let bob = house.connect(Login::v5("bob"));
-    house.subscribe(alice, &[Filter::qos1("secret/alice")]);
-    house.leave(alice);
-    house.publish(bob, Post::qos1("secret/alice", "m"));
-    let mallory = house.add_client(Login::v5("phone"));
-    assert!(!house.reconnect(mallory, Login::v5("phone").persistent().user("mallory")));
-    assert!(house.take_payloads(mallory).is_empty());
-}
-
-#[test]
 fn a_session_expires_and_a_later_connection_finds_none() {
     for crash in [false, true] {
         let mut house = House::new(Setup::shards(4));

@@ -7,6 +7,7 @@ mod cursor;
 mod limits;
 mod lives;
 mod log_structured;
+mod owner;
 mod random;
 mod replay;
 mod retained;

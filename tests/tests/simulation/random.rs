@@ -38,6 +38,26 @@ fn random_schedules_without_crashes_keep_every_promise() {
 }
 
 #[test]
+fn whoever_comes_with_anothers_client_identifier_is_refused_and_changes_nothing() {
+    let thief = Chances {
+        thief: true,
+        ..Chances::default()
+    };
+    let refused: usize = (0..SEEDS / 2)
+        .map(|seed| {
+            let outcome = one_schedule(seed, thief);
+            assert!(
+                outcome.faults.is_empty(),
+                "seed {seed}: {:#?}",
+                outcome.faults
+            );
+            outcome.refused
+        })
+        .sum();
+    assert!(refused > 100, "only {refused} were refused");
+}
+
+#[test]
 fn clients_cannot_tell_how_many_shards_there_are_nor_how_much_room() {
     for seed in 0..SEEDS / 2 {
         let expected = calm_schedule(seed, 1, 65_536, false);

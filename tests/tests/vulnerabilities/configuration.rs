@@ -61,6 +61,32 @@ fn unknown_keys_sections_and_words_are_refused() {
     }
 }
 
+/// Whoever is asked there could let anybody in: it has to be this machine, or TLS.
+#[test]
+fn an_address_that_only_looks_like_this_machine_is_refused() {
+    for url in [
+        "http://192.0.2.1/",
+        "http://localhost.example/",
+        "http://127.0.0.1.example:80/",
+        "http://localhost@192.0.2.1/",
+        "http://localhost:80@192.0.2.1/",
+        "http://192.0.2.1?http://localhost/",
+        "http://192.0.2.1#@localhost/",
+        "HTTP://192.0.2.1/",
+        "file:///etc/passwd",
+        "//localhost/",
+    ] {
+        let text = format!("\"{url}\"");
+        for key in ["jwt.jwks_url", "auth_hook.url"] {
+            let log = refusal(&[("auth.mode", "\"accounts\""), (key, &text)]);
+            assert!(
+                log.contains("must begin with https://"),
+                "{key} {url}: {log}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_file_that_is_missing_or_cannot_be_read_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -18,7 +18,19 @@ fn answer(connect: &Connect<'_>) -> ReasonCode {
 fn user_names_that_are_no_single_level_of_a_topic_are_refused() {
     for version in [Version::V311, Version::V5] {
         for name in [
-            "+", "#", "a/b", "a/", "/", "al+ce", "#a", "$SYS", "$share", "",
+            "+",
+            "#",
+            "a/b",
+            "a/",
+            "/",
+            "al+ce",
+            "#a",
+            "$SYS",
+            "$share",
+            "",
+            "a\nb",
+            "\u{1b}[2J",
+            "a\u{9b}",
         ] {
             let connect = Connect {
                 username: Some(name),
@@ -47,6 +59,31 @@ fn u0000_in_a_name_is_malformed_before_anybody_looks_at_it() {
         client.send(&tidings_core::codec::Packet::Connect(connect));
         assert_eq!(client.expect_connack().reason, ReasonCode::MalformedPacket);
         client.expect_closed();
+    }
+}
+
+/// A Client Identifier may have them, and is shown to who looks after the broker: it does nothing to their
+/// terminal, and makes no second line.
+#[test]
+fn control_characters_in_a_client_identifier_are_shown_and_do_nothing() {
+    let broker = TidingsProcess::start();
+    let id = "x\u{1b}]0;owned\u{7}\nuser root";
+    let data_dir = broker.data_dir().to_str().expect("UTF-8").to_owned();
+    let say = |words: &[&str]| {
+        let arguments = words.iter().copied().chain(["--data-dir", &data_dir]);
+        let output = tidings_tests::tidings_process::tidings(arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    say(&["ban", "--client", id, "--why", "\u{1b}[31mred"]);
+    for command in ["bans", "audit"] {
+        let told = say(&[command]);
+        assert!(
+            told.contains(r"x\u{1b}]0;owned\u{7}\u{a}user root"),
+            "{told:?}"
+        );
+        assert_eq!(told.lines().count(), 1, "{told:?}");
+        assert!(!told.trim_end().contains(char::is_control), "{told:?}");
     }
 }
 

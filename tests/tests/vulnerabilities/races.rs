@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::thread;
 
-use tidings_core::codec::{Connect, Packet, ReasonCode, Version};
+use tidings_core::codec::{Packet, ReasonCode, Version};
 use tidings_core::message::QoS;
 use tidings_tests::measure::memory;
 use tidings_tests::{DEADLINE, RawClient, TidingsProcess, clean, persistent};
@@ -96,30 +96,4 @@ fn a_storm_of_connects_with_one_identifier_leaves_nothing_behind() {
     assert!(!last.session_present());
     last.publish("storm/x", "x", QoS::ExactlyOnce);
     last.settle();
-}
-
-#[test]
-fn a_session_is_its_users_and_no_one_elses() {
-    let broker = TidingsProcess::start();
-    let alice = Connect {
-        username: Some("alice"),
-        ..persistent(Version::V5, "shared-id")
-    };
-    let mut client = RawClient::connect(broker.tcp(), &alice);
-    client.subscribe("dm/alice/+", QoS::AtLeastOnce);
-    client.disconnect();
-    let mut bob = RawClient::connect(broker.tcp(), &clean(Version::V5, "bob"));
-    bob.publish("dm/alice/bob", "for alice", QoS::AtLeastOnce);
-    let mallory = Connect {
-        username: Some("mallory"),
-        ..persistent(Version::V5, "shared-id")
-    };
-    let (mut client, connack) =
-        RawClient::try_connect(broker.tcp(), &mallory, DEADLINE).expect("an answer");
-    if !connack.reason.is_failure() {
-        assert!(!connack.session_present);
-        client.subscribe("mark", QoS::AtLeastOnce);
-        bob.publish("mark", "", QoS::AtLeastOnce);
-        assert_eq!(client.receive().topic, "mark");
-    }
 }

@@ -9,11 +9,11 @@ use tidings_core::message::QoS;
 use tidings_tests::{DEADLINE, RawClient, TidingsOptions, TidingsProcess, binary, clean};
 
 /// What nobody may ever read.
-const PASSWORD: &str = "hunter2-the-password";
+pub const PASSWORD: &str = "hunter2-the-password";
 const WRONG: &str = "wrong-but-secret-7";
 
 #[track_caller]
-fn tidings(broker: &TidingsProcess, words: &[&str]) -> String {
+pub fn tidings(broker: &TidingsProcess, words: &[&str]) -> String {
     let mut child = Command::new(binary::tidings())
         .args(words)
         .arg("--data-dir")

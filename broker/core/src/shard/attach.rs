@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::commit::Pending;
+use super::owner::Takeover;
 use super::peers::Then;
 use super::reauthenticate::Extended;
 use super::{ConnId, Event, Now, Output, Shard};
@@ -181,6 +182,10 @@ impl Shard {
             self.refuse(conn, ReasonCode::PacketTooLarge);
             return conn;
         }
+        if self.is_anothers(&client_id, &request.identity.user) {
+            self.refuse_as_anothers(conn);
+            return conn;
+        }
         if let Some(old) = self.by_client.insert(client_id.clone(), conn) {
             let ends = request.clean_start;
             self.end_session(now, old, ReasonCode::SessionTakenOver, Will::Publish, ends);
@@ -243,9 +248,17 @@ impl Shard {
             self.finish_opening(now, conn);
             return;
         }
-        // A session belongs to its user: somebody else with the same client id starts anew. And it
-        // may have expired while nobody looked.
+        // It may have expired while nobody looked.
         let expired = |r: &SessionRecord| r.expires_at().is_some_and(|end| end <= careful);
+        let is_anothers = |r: &SessionRecord| r.user != user && !expired(r);
+        if self.options.takeover == Takeover::ByItsUser && record.as_ref().is_some_and(is_anothers)
+        {
+            self.by_client.remove(&client_id);
+            self.openings.remove(&conn);
+            self.refuse_as_anothers(conn);
+            return;
+        }
+        // Somebody else who takes it all the same starts anew.
         let ends = record
             .as_ref()
             .filter(|r| clean_start || r.user != user || expired(r));

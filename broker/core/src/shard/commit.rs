@@ -212,12 +212,12 @@ impl Shard {
 
     /// One record less of a client is on its way: the next opening may begin.
     fn settle_client(&mut self, now: Now, client_id: &str) {
-        if let Some(count) = self.unsettled.get_mut(client_id) {
-            *count -= 1;
-            if *count > 0 {
+        if let Some(unsettled) = self.unsettled.get_mut(client_id) {
+            if !unsettled.came_back() {
                 return;
             }
             self.unsettled.remove(client_id);
+            self.forget_as_promised(client_id);
         }
         while !self.unsettled.contains_key(client_id) {
             let Some(queue) = self.held_openings.get_mut(client_id) else {

@@ -26,6 +26,7 @@ mod holding;
 mod inbound;
 mod inspect;
 mod names;
+mod owner;
 mod peers;
 mod publish;
 mod read_on;
@@ -58,6 +59,7 @@ use crate::tree::SubscriptionTree;
 
 pub use attach::ConnectRequest;
 pub use inspect::Connected;
+pub use owner::Takeover;
 pub use peers::ShardMessage;
 pub use reauthenticate::Reproved;
 pub use revoke::Revocation;
@@ -69,6 +71,7 @@ use access::Notices;
 use attach::Opening;
 use commit::Pending;
 use group::Groups;
+use owner::Unsettled;
 use peers::Peers;
 use reauthenticate::Extended;
 use relay::Relays;
@@ -113,6 +116,8 @@ pub struct Options {
     pub append_queue_bytes: usize,
     /// How long a position may stay unsaved, milliseconds.
     pub progress_interval_ms: u64,
+    /// Who may connect with a Client Identifier that has a session.
+    pub takeover: Takeover,
     /// What clients are held to beside that.
     pub bounds: Bounds,
 }
@@ -268,6 +273,15 @@ pub enum Event {
         /// Why.
         reason: ReasonCode,
     },
+    /// Somebody came with the Client Identifier of another user's session, and was refused.
+    NotTheirs {
+        /// Which connection.
+        conn: ConnId,
+        /// Client Identifier.
+        client_id: Arc<str>,
+        /// Who came, empty for an anonymous one.
+        user: Arc<str>,
+    },
     /// Entries that a session had not read were trimmed.
     Trimmed {
         /// Client Identifier.
@@ -311,6 +325,8 @@ pub struct Stats {
     pub trimmed: u64,
     /// Publishes refused by a topic rule.
     pub refused_publishes: u64,
+    /// CONNECTs refused because the Client Identifier has a session of another user.
+    pub refused_client_ids: u64,
     /// Connections closed for a protocol error.
     pub protocol_errors: u64,
     /// How often a session began to lag.
@@ -348,8 +364,10 @@ pub struct Shard {
     position: Offset,
     sessions: Sessions,
     by_client: HashMap<Arc<str>, ConnId>,
-    /// Records of a client's session that have not come back from the journal.
-    unsettled: HashMap<Arc<str>, u32>,
+    /// Clients with records of their session that have not come back from the journal.
+    unsettled: HashMap<Arc<str>, Unsettled>,
+    /// Sessions that are to be forgotten when they are settled, and whose they were.
+    to_forget: HashMap<Arc<str>, Arc<str>>,
     /// Openings that wait until everything about their client is settled.
     held_openings: HashMap<Arc<str>, VecDeque<ConnId>>,
     openings: BTreeMap<ConnId, Opening>,
@@ -426,6 +444,7 @@ impl Shard {
             sessions: Sessions::default(),
             by_client: HashMap::new(),
             unsettled: HashMap::new(),
+            to_forget: HashMap::new(),
             held_openings: HashMap::new(),
             openings: BTreeMap::new(),
             valid_until: HashMap::new(),
@@ -579,8 +598,9 @@ impl Shard {
             pending.waiting(&mut self.in_vain);
             return;
         }
-        if let Record::Session { client_id, .. } = &record {
-            *self.unsettled.entry(client_id.clone()).or_default() += 1;
+        if let Record::Session { client_id, change } = &record {
+            let unsettled = self.unsettled.entry(client_id.clone()).or_default();
+            unsettled.note(change);
         }
         self.pending_bytes += pending.bytes();
         self.pending.push_back(pending);

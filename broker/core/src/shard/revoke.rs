@@ -10,7 +10,7 @@ use crate::codec::{ConnAck, Packet, ReasonCode};
 use crate::journal::Record;
 use crate::rules::IdentityKind;
 use crate::session::Stage;
-use crate::state::SessionChange;
+use crate::state::{SessionChange, SessionRecord};
 
 /// Whose sessions end, and how.
 #[derive(Clone, Debug)]
@@ -58,16 +58,58 @@ impl Shard {
         }
     }
 
-    /// Ends a connection whose user signed out; what else they are connected with stays.
-    pub fn sign_out(&mut self, now: Now, conn: ConnId) {
+    /// Ends a connection whose user may not be there by it any more, because of `text`; what else they are
+    /// connected with stays.
+    pub fn sign_out(&mut self, now: Now, conn: ConnId, text: &str) {
         let session = self.sessions.get(conn);
         if session.is_some_and(|session| session.stage != Stage::Closing) {
-            self.send_away(now, conn, ReasonCode::NotAuthorized, "signed out", false);
+            self.send_away(now, conn, ReasonCode::NotAuthorized, text, false);
         }
     }
 
+    /// Ends a session whoever has it, connected or not, with everything that waits for it, as an
+    /// administrative action: its Client Identifier is free. False if there is none; what parts of the
+    /// broker have begins with `$`, and is none.
+    pub fn end_client(&mut self, now: Now, client_id: &str) -> bool {
+        if client_id.starts_with('$') {
+            return false;
+        }
+        let reason = ReasonCode::AdministrativeAction;
+        if let Some(conn) = self.by_client.get(client_id).copied() {
+            if self
+                .session(conn)
+                .is_some_and(|session| session.stage == Stage::Online)
+            {
+                self.end_session(now, conn, reason, Will::Publish, true);
+                let text = "the session was ended by hand".to_owned();
+                self.close_connection(conn, reason, Some(text));
+            } else {
+                self.send_away(now, conn, reason, "", true);
+            }
+            return true;
+        }
+        let Some(user) = self.owner(client_id) else {
+            return false;
+        };
+        let client_id: Arc<str> = client_id.into();
+        match self.state.session(&client_id) {
+            Some(record) if !self.unsettled.contains_key(&client_id) => {
+                self.append_end_of_record(now, &client_id, &record, Pending::Quiet { bytes: 0 });
+            }
+            _ => self.forget_session(&client_id, &user),
+        }
+        true
+    }
+
     fn send_away(&mut self, now: Now, conn: ConnId, reason: ReasonCode, text: &str, forget: bool) {
-        let is_opening = self.openings.contains_key(&conn);
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        let is_opening = session.stage == Stage::Attaching;
+        let (client_id, user) = (
+            session.client.id.clone(),
+            session.client.identity.user.clone(),
+        );
         if is_opening {
             let refusal = ConnAck::refusal(ReasonCode::NotAuthorized);
             self.send(conn, &Packet::ConnAck(refusal));
@@ -76,6 +118,10 @@ impl Shard {
         self.end_session(now, conn, reason, Will::Withdraw, forget);
         if is_opening {
             self.close_silently(conn, reason);
+            if forget {
+                // What of it is on its way comes first.
+                self.forget_session(&client_id, &user);
+            }
         } else {
             self.close_connection(conn, reason, Some(text.to_owned()));
         }
@@ -113,30 +159,27 @@ impl Shard {
         }
     }
 
-    fn revoke_offline(&mut self, client_id: &Arc<str>, user: &str, forget: bool) {
+    fn revoke_offline(&mut self, client_id: &Arc<str>, user: &Arc<str>, forget: bool) {
         if shard_of(client_id, self.options.shards) != self.options.id
             || self.by_client.contains_key(client_id)
         {
             return;
         }
-        let Some(record) = self.state.session(client_id).filter(|r| *r.user == *user) else {
+        if forget {
+            self.forget_session(client_id, user);
             return;
-        };
-        let change = if forget {
-            let filters = record.subscriptions.into_iter();
-            SessionChange::Ended {
-                filters: filters.map(|s| (s.filter, s.qos)).collect(),
-            }
-        } else if record.will.is_some() {
+        }
+        let record = self.state.session(client_id);
+        let is_left = |record: &SessionRecord| *record.user == **user && record.will.is_some();
+        if record.as_ref().is_some_and(is_left) {
             // Not published, but gone all the same.
-            SessionChange::WillPublished
-        } else {
-            return;
-        };
-        let client_id = client_id.clone();
-        self.append(
-            Record::Session { client_id, change },
-            Pending::Quiet { bytes: 0 },
-        );
+            self.append(
+                Record::Session {
+                    client_id: client_id.clone(),
+                    change: SessionChange::WillPublished,
+                },
+                Pending::Quiet { bytes: 0 },
+            );
+        }
     }
 }

@@ -210,6 +210,7 @@ impl Shard {
         }
         self.pending_bytes = 0;
         self.unsettled.clear();
+        self.to_forget.clear();
         self.held_openings.clear();
         self.poisoned = Some(cause);
         let opening: Vec<ConnId> = self.openings.keys().copied().collect();

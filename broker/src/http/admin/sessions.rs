@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use tidings_core::shard::shard_of;
 use tokio::sync::oneshot;
 
-use super::super::bans::MAX_WORDS;
 use super::super::place::{At, Query};
 use super::super::sessions::{first, offline, online};
 use super::super::{Api, Endpoint, Problem, delete, get, reply};
 use super::Admin;
+use crate::limits::MAX_WORDS;
 use crate::metrics::Via;
 use crate::shard::{Online, Search};
 
@@ -48,6 +48,11 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "End the connection; Session State stays as long as it would",
         )
         .query("why", "string", "For the audit log, at most 1024 bytes")
+        .query(
+            "forget",
+            "boolean",
+            "End Session State, too, also of who is away: the Client Identifier is free",
+        )
         .answers_nothing(),
     ]
 }
@@ -77,6 +82,8 @@ struct Listing {
 struct Ending {
     #[serde(default)]
     why: String,
+    #[serde(default)]
+    forget: bool,
 }
 
 fn stopping() -> Problem {
@@ -161,7 +168,7 @@ async fn end(
     State(api): State<Api>,
     admin: Admin,
     At(client_id): At<String>,
-    Query(Ending { why }): Query<Ending>,
+    Query(Ending { why, forget }): Query<Ending>,
 ) -> Result<Response, Problem> {
     if why.len() > MAX_WORDS {
         let text = format!("why has at most {MAX_WORDS} bytes");
@@ -170,12 +177,15 @@ async fn end(
     let shards = &api.reception.shards;
     let shard = shard_of(&client_id, shards.len());
     let id = client_id.clone();
-    let end =
-        move |now, shard: &mut tidings_core::shard::Shard| shard.disconnect_client(now, &id, None);
+    let end = move |now, shard: &mut tidings_core::shard::Shard| match forget {
+        true => shard.end_client(now, &id),
+        false => shard.disconnect_client(now, &id, None),
+    };
     let ended = shards.visit(shard, end).await.map_err(|_| stopping())?;
     let result = ended.then_some(()).ok_or("there is no such session");
+    let what = if forget { "session_end" } else { "disconnect" };
     api.audit
-        .record(&admin.actor, "disconnect", &client_id, &why, result);
+        .record(&admin.actor, what, &client_id, &why, result);
     match result {
         Ok(()) => Ok(reply::done()),
         Err(why) => Err(Problem::not_found(why)),

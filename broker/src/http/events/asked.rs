@@ -110,7 +110,7 @@ pub(super) async fn admitted(
                 client_id: "",
                 address: peer.and_then(Peer::ip),
                 bearer: Some(token),
-                certificate: peer.and_then(|peer| peer.certificate.as_deref()),
+                certificate: peer.and_then(Peer::certified),
                 door: peer.map_or(DoorMode::Inherit, |peer| peer.door.mode),
             };
             admit(api, credentials).await

@@ -14,6 +14,7 @@
 
 mod said;
 
+use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,9 +121,11 @@ pub(super) async fn chat(
         };
         match texts {
             Some(texts) => {
-                Talk::new(api, texts, opened.reader, &asked)
-                    .run(opened.first)
-                    .await
+                let talk = Talk::new(api, texts, opened.reader, &asked);
+                tokio::select! {
+                    () = talk.run(opened.first) => {}
+                    () = revoked(peer.as_ref()) => {}
+                }
             }
             None => {
                 debug!(
@@ -134,6 +137,14 @@ pub(super) async fn chat(
         }
     });
     Ok(agreed.into_response())
+}
+
+/// Waits until a certificate that was shown does not count any more.
+async fn revoked(peer: Option<&Peer>) {
+    match peer {
+        Some(peer) => peer.revoked().await,
+        None => pending().await,
+    }
 }
 
 fn into_texts(upgraded: Upgraded, compression: Option<Compression>, limit: usize) -> Option<Texts> {
