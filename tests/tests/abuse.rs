@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidings_core::codec::{
@@ -23,8 +24,11 @@ const MIB: u64 = 1024 * 1024;
 /// Half-open handshakes of each kind, and clients that announce a huge packet, at the same time.
 const MANY: usize = 5000;
 
-/// As many, or what this system has sockets for.
-fn many() -> usize {
+/// As many, or what this system has sockets for; one test at a time has them.
+fn many() -> (usize, MutexGuard<'static, ()>) {
+    static SOCKETS: Mutex<()> = Mutex::new(());
+    // A test that failed has given its sockets back.
+    let alone = SOCKETS.lock().unwrap_or_else(PoisonError::into_inner);
     let allowed = sockets::allow(MANY);
     if allowed < MANY {
         // Not to the output that is shown only for a test that fails.
@@ -33,7 +37,7 @@ fn many() -> usize {
             "NOT IN FULL: {allowed} connections instead of {MANY}, for want of open files"
         );
     }
-    allowed
+    (allowed, alone)
 }
 
 /// A client like any other, who is there before a flood and loses nothing.
@@ -131,7 +135,7 @@ fn begin(address: SocketAddr, first: &[u8]) -> TcpStream {
 /// place, and who is there loses nothing.
 #[track_caller]
 fn half_open_handshakes(to: impl Fn(&TidingsProcess) -> SocketAddr, first: &[u8]) {
-    let size = many();
+    let (size, _alone) = many();
     let (options, _pki) = with_tls();
     let broker = options
         .set("limits.max_handshakes", size)
@@ -563,7 +567,8 @@ fn huge_packets_that_are_announced_take_nothing_until_they_come() {
         let first = [&connect[..], &sockets::ANNOUNCED].concat();
         sockets::open(broker.tcp().address(), &first).expect("the system takes it")
     };
-    let mut held: Vec<TcpStream> = (0..many()).map(open).collect();
+    let (size, _alone) = many();
+    let mut held: Vec<TcpStream> = (0..size).map(open).collect();
     wait_until("all are clients", || {
         broker.metric("tidings_connections") > held.len() as u64
     });

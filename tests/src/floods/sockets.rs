@@ -68,7 +68,7 @@ pub fn allow(sockets: usize) -> usize {
 
 /// A connection that says `first`; nothing if the system or the broker does not take it.
 pub fn open(to: SocketAddr, first: &[u8]) -> Option<TcpStream> {
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5)).ok()?;
+    let mut stream = TcpStream::connect_timeout(&to, crate::DEADLINE).ok()?;
     stream.set_nodelay(true).ok()?;
     // Who is turned away may be gone by now, and is seen to be.
     let _ = stream.write_all(first);
