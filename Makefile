@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DELETE_ON_ERROR:
-.PHONY: help run build deb web test test-tools bench bench-micro fuzz lint clean
+.PHONY: help run build deb web test test-tools bench bench-micro fuzz soak lint clean
 
 # Debian puts the mosquitto broker where only root looks for programs.
 export PATH := $(PATH):/usr/sbin
@@ -16,6 +16,8 @@ ARGS ?=
 # Seconds for each fuzz target, and which:  make fuzz FUZZ_SECONDS=3600 FUZZ_TARGETS=hub
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
+# Arguments for the soak:  make soak SOAK='--minutes 10 --kill 120'
+SOAK ?=
 # Arguments for the benchmark; everything, which takes much longer:  make bench BENCH='--targets --html bench.html'
 BENCH ?= --short
 
@@ -78,6 +80,10 @@ lint: ## Check formatting and lints, as CI does
 
 fuzz: ## Look for bytes that break something: each target for FUZZ_SECONDS, two at once for each core
 	tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+soak: ## Mixed load with kills and reloads for an hour, with figures of memory; SOAK='--minutes 10' for another time
+	cargo build --release --bin tidings
+	cargo run --release -p tidings-tests --bin soak -- $(SOAK)
 
 bench: ## Compare with the brokers that are installed, in a short form; BENCH='...' for another
 	cargo run --release -p tidings-devices --bin tidings-bench -- compare $(BENCH)
