@@ -20,14 +20,11 @@ use clap::{Parser, ValueEnum};
 use tidings_core::codec::Version;
 use tidings_core::message::QoS;
 use tidings_tests::floods::{Flood, Running, Target};
-use tidings_tests::measure::{memory, mib};
+use tidings_tests::measure::{cpu_seconds, memory, mib};
 use tidings_tests::{Pki, RawClient, TidingsOptions, TidingsProcess, clean};
 
 /// Between two round trips of the other client: it is a client like any other, and no flood.
 const PAUSE: Duration = Duration::from_millis(1);
-
-/// The kernel counts CPU time in hundredths of a second, whatever its clock does.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Below so much of a core the broker is done with what a flood left.
 const CALM: f64 = 0.05;
@@ -150,14 +147,7 @@ fn median(mut of: Vec<f64>) -> f64 {
 }
 
 fn cpu_s(broker: &TidingsProcess) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", broker.id())).unwrap_or_default();
-    // The name may have spaces; what follows it has not.
-    let (_, numbers) = stat.rsplit_once(") ").unwrap_or_default();
-    let ticks = numbers.split(' ').skip(11).take(2);
-    ticks
-        .filter_map(|ticks| ticks.parse::<f64>().ok())
-        .sum::<f64>()
-        / TICKS_PER_SECOND
+    cpu_seconds(broker.id()).unwrap_or_default()
 }
 
 fn measure(flood: Flood, arguments: &Arguments) {
