@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{Method, Response, StatusCode, Uri};
+use axum::http::{HeaderValue, Method, Response, StatusCode, Uri, header};
 use axum::response::IntoResponse;
 use axum::routing::any;
 use hyper::server::conn::http1;
@@ -24,6 +24,7 @@ use tracing::debug;
 
 use super::deflate::Bounds;
 use super::origins::Page;
+use super::unread::Unread;
 use super::upgrade::Terms;
 use super::websocket::{Compression, FrameState, WebSocket};
 use super::{Peer, bearer, page};
@@ -87,7 +88,19 @@ pub(super) async fn serve(wire: Wire, peer: Peer, deadline: Instant, place: Plac
             .insert(Seat(peer.clone(), deadline));
         request.extensions_mut().insert(line.clone());
         request.extensions_mut().insert(peer);
-        router.call(request)
+        let is_awaited = request.headers().contains_key(header::EXPECT);
+        let (parts, body) = request.into_parts();
+        let (body, unread) = Unread::of(body);
+        let answer = router.call(hyper::Request::from_parts(parts, body));
+        async move {
+            let mut answer = answer.await?;
+            // Who waits to be asked for the body is not asked any more.
+            if unread.is_left() && (is_awaited || !unread.drain().await) {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut connection = pin!(
         http1::Builder::new()

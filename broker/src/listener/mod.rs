@@ -18,6 +18,7 @@ pub(crate) mod page;
 mod peer;
 pub(crate) mod proxy;
 pub(crate) mod texts;
+mod unread;
 pub(crate) mod upgrade;
 pub(crate) mod websocket;
 

@@ -110,6 +110,21 @@ mod tests {
     }
 
     #[test]
+    fn an_id_comes_back_as_it_was() {
+        // The first is what a client made of its random numbers; it came back one step lower.
+        for id in [
+            "0.9437065303659813",
+            "5e-324",
+            "18446744073709551615",
+            r#""7\u0000""#,
+        ] {
+            let (read, _) = read::<Value>(format!(r#"{{"id":{id}}}"#).as_bytes());
+            let told = done(read.as_ref(), "join", json!({}));
+            assert_eq!(told["id"].to_string(), id);
+        }
+    }
+
+    #[test]
     fn what_is_no_request_is_refused() {
         let long = format!(r#"{{"room":"{}"}}"#, "x".repeat(MAX_REQUEST_BYTES));
         let long_id = format!(r#"{{"id":"{}"}}"#, "x".repeat(MAX_ID_BYTES + 1));

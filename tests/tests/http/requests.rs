@@ -1,5 +1,10 @@
 //! What cannot be understood, what is asked too often, and what the document says of what can be asked.
 
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::thread::sleep;
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::caller::{Http, managed};
@@ -91,6 +96,51 @@ fn bad_requests_are_told_what_is_wrong_and_where() {
     for seq in ["0", "-1", "+1", "x", "18446744073709551616"] {
         let answer = alice.delete(&format!("/v1/rooms/a/messages/{seq}"));
         assert_eq!(answer.code(), "bad_request", "{seq}");
+    }
+}
+
+/// Status and header of the next answer; its body is read, too.
+fn next_answer(from: &mut impl BufRead) -> (String, String) {
+    let mut lines = String::new();
+    while !lines.ends_with("\r\n\r\n") {
+        assert_ne!(from.read_line(&mut lines).unwrap(), 0, "{lines}");
+    }
+    let lines = lines.to_ascii_lowercase();
+    let bytes = lines.split_once("content-length: ").unwrap().1;
+    let bytes: usize = bytes.split("\r\n").next().unwrap().parse().unwrap();
+    from.read_exact(&mut vec![0; bytes]).unwrap();
+    let (status, header) = lines.split_once("\r\n").unwrap();
+    (status.to_owned(), header.to_owned())
+}
+
+#[test]
+fn who_is_refused_before_the_body_came_may_go_on_or_is_told_that_it_ends() {
+    let broker = managed().start();
+    let address = broker.ws().address();
+    let ask = |more: &str| format!("POST /v1/rooms HTTP/1.1\r\nHost: {address}\r\n{more}\r\n");
+    let mut stream = TcpStream::connect(address).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    for _ in 0..3 {
+        write!(stream, "{}", ask("Content-Length: 4\r\n")).unwrap();
+        // The answer is known before this comes; it is part of this request, not of the next one.
+        sleep(Duration::from_millis(50));
+        stream.write_all(b"{  }").unwrap();
+        let (status, header) = next_answer(&mut answers);
+        assert_eq!(status, "http/1.1 401 unauthorized");
+        assert!(!header.contains("connection: close"), "{header}");
+    }
+    for more in [
+        "Content-Length: 4\r\n",
+        "Content-Length: 99999999\r\n",
+        "Content-Length: 4\r\nExpect: 100-continue\r\n",
+    ] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let mut answers = BufReader::new(stream.try_clone().unwrap());
+        write!(stream, "{}", ask(more)).unwrap();
+        let (status, header) = next_answer(&mut answers);
+        assert_eq!(status, "http/1.1 401 unauthorized", "{more}");
+        assert!(header.contains("connection: close"), "{more}: {header}");
+        assert_eq!(answers.read(&mut [0]).unwrap(), 0, "{more}");
     }
 }
 
