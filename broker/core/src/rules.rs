@@ -483,7 +483,8 @@ impl Rules {
     }
 
     /// Filters over stream names: every topic that the valid filter matches belongs to a stream
-    /// that one of them matches. With it, a reader looks at few streams and not at all.
+    /// that one of them matches, level by level: a wildcard in front also matches `$` there. With it, a
+    /// reader looks at few streams and not at all.
     pub fn streams_of_filter(&self, filter: &str) -> Vec<String> {
         let (overlapping, whole) = self.overlapping(filter);
         let mut filters: Vec<String> = overlapping

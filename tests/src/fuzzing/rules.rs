@@ -186,12 +186,15 @@ fn check_decision(
 }
 
 fn check_filter(rules: &Rules, filter: &str, topics: &[&str]) {
-    let streams = rules.streams_of_filter(filter);
+    // Streams are names of their own, level by level: `$` in front means nothing among them.
+    let below = |stream: &str| format!("streams/{stream}");
+    let streams: Vec<_> = rules.streams_of_filter(filter);
+    let streams: Vec<_> = streams.iter().map(|stream| below(stream)).collect();
     for stream in &streams {
         assert_eq!(validate_filter(stream), Ok(()), "streams of {filter:?}");
     }
     for topic in topics.iter().filter(|topic| matches(filter, topic)) {
-        let stream = rules.stream_of(topic);
+        let stream = below(&rules.stream_of(topic));
         assert!(
             streams.iter().any(|one| matches(one, &stream)),
             "{topic:?} is of {filter:?}, but its stream {stream:?} is not of {streams:?}"
