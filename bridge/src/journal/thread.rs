@@ -133,6 +133,9 @@ enum Next {
     Stop,
 }
 
+/// A tenth of the weight of who serves: enough to come along while every core is busy.
+const NICE: i32 = 10;
+
 impl JournalThread {
     /// Starts the writer's thread and its two assistants.
     ///
@@ -156,15 +159,17 @@ impl JournalThread {
             );
             io::Result::Ok(())
         };
-        spawn(
-            "journal-chores",
-            Box::new(move || to_do.iter().for_each(Chore::run)),
-        )?;
+        let work = move || {
+            yield_to_others();
+            to_do.iter().for_each(Chore::run);
+        };
+        spawn("journal-chores", Box::new(work))?;
         let trimmed = journal.clone();
-        spawn(
-            "journal-trim",
-            Box::new(move || trim_all(&trimmed, &to_trim)),
-        )?;
+        let work = move || {
+            yield_to_others();
+            trim_all(&trimmed, &to_trim);
+        };
+        spawn("journal-trim", Box::new(work))?;
         let reply = mailbox.clone();
         let done: Done = Arc::new(move |number, result| reply.synced(number, result));
         let worker = Worker {
@@ -251,6 +256,15 @@ impl JournalHandle {
                 tracing::error!(thread = %name, "a thread of the journal panicked");
             }
         }
+    }
+}
+
+/// Nobody waits for this thread, and whoever does wait for the processor is not to wait for it: while
+/// files are indexed, a message would otherwise lie for a whole slice of the scheduler. On Linux this
+/// is of the calling thread alone.
+fn yield_to_others() {
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::debug!(%error, "a thread of the journal gets as much of the processor as who serves");
     }
 }
 
