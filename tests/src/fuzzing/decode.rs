@@ -3,9 +3,9 @@
 //! that is not whole is neither accepted nor refused for what is missing.
 
 use tidings_core::codec::{
-    Ack, DecodeError, Outgoing, Packet, Publish, ReasonCode, ShortAck, Version, decode as read,
-    decode_publish, decode_short_ack, encode, encode_publish, is_publish, publish_len,
-    publish_packet_id_at,
+    Ack, DecodeError, Most, Outgoing, Packet, Publish, ReasonCode, ShortAck, Version,
+    decode as read, decode_publish, decode_short_ack, encode, encode_publish, is_publish,
+    publish_len, publish_packet_id_at,
 };
 use tidings_core::message::QoS;
 
@@ -94,7 +94,7 @@ fn fast_ways_agree(
             known.push(publish.topic);
         }
         for known in known {
-            let fast = decode_publish(version, bytes, max_packet, known);
+            let fast = decode_publish(version, bytes, Most::packet_bytes(max_packet), known);
             let fast = fast.map(|found| found.map(|(p, used)| (Packet::Publish(p), used)));
             assert_eq!(&fast, long, "knowing {known:?}");
         }

@@ -95,6 +95,26 @@ pub enum Packet<'a> {
     Auth(Auth),
 }
 
+/// How much of one packet is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most {
+    /// Bytes, header included: a larger packet is refused.
+    pub packet_bytes: usize,
+    /// User Properties: one more is read, so that the packet is seen to have too many, and whatever
+    /// properties follow are passed over unread.
+    pub user_properties: usize,
+}
+
+impl Most {
+    /// A packet of so many bytes, whatever it is made of.
+    pub const fn packet_bytes(packet_bytes: usize) -> Self {
+        Self {
+            packet_bytes,
+            user_properties: usize::MAX,
+        }
+    }
+}
+
 /// Decodes the packet at the start of `buf`, and says how many bytes it took.
 ///
 /// `Ok(None)` means that more bytes are needed; nothing was consumed. `version` is `None` until a
@@ -109,14 +129,26 @@ pub fn decode(
     buf: &[u8],
     max_packet: usize,
 ) -> Result<Option<(Packet<'_>, usize)>, DecodeError> {
-    let Some(header) = FixedHeader::read(version, buf, max_packet)? else {
+    decode_most(version, buf, Most::packet_bytes(max_packet))
+}
+
+/// As [`decode`], within narrower bounds.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_most(
+    version: Option<Version>,
+    buf: &[u8],
+    most: Most,
+) -> Result<Option<(Packet<'_>, usize)>, DecodeError> {
+    let Some(header) = FixedHeader::read(version, buf, most.packet_bytes)? else {
         return Ok(None);
     };
     let end = header.len + header.remaining;
     let Some(body) = buf.get(header.len..end) else {
         return Ok(None);
     };
-    let mut reader = Reader::new(body);
+    let mut reader = Reader::of_packet(body, most);
     let packet = match version {
         Some(version) => decode_body(version, &header, &mut reader)?,
         None => Packet::Connect(Connect::read(&header, &mut reader)?),
@@ -125,7 +157,7 @@ pub fn decode(
     Ok(Some((packet, end)))
 }
 
-/// As [`decode`], for a buffer that begins with a PUBLISH. `known_topic` is a valid Topic Name or
+/// As [`decode_most`], for a buffer that begins with a PUBLISH. `known_topic` is a valid Topic Name or
 /// empty: publishers tend to repeat their topics, and what was found valid is not checked again.
 ///
 /// # Errors
@@ -133,10 +165,10 @@ pub fn decode(
 pub fn decode_publish<'a>(
     version: Version,
     buf: &'a [u8],
-    max_packet: usize,
+    most: Most,
     known_topic: &'a str,
 ) -> Result<Option<(Publish<'a>, usize)>, DecodeError> {
-    let Some(header) = FixedHeader::read(Some(version), buf, max_packet)? else {
+    let Some(header) = FixedHeader::read(Some(version), buf, most.packet_bytes)? else {
         return Ok(None);
     };
     let end = header.len + header.remaining;
@@ -144,7 +176,8 @@ pub fn decode_publish<'a>(
         return Ok(None);
     };
     // What is left is the payload, so nothing can be left over.
-    let publish = Publish::read(version, header.flags, &mut Reader::new(body), known_topic)?;
+    let mut reader = Reader::of_packet(body, most);
+    let publish = Publish::read(version, header.flags, &mut reader, known_topic)?;
     Ok(Some((publish, end)))
 }
 

@@ -4,7 +4,7 @@
 //! is always well-formed, so a text or binary longer than its length field can say is cut.
 //! It does not know packets.
 
-use super::DecodeError;
+use super::{DecodeError, Most};
 
 /// The largest Variable Byte Integer (§1.5.5), so also the largest Remaining Length.
 pub(super) const MAX_VARINT: usize = 268_435_455;
@@ -47,13 +47,25 @@ pub(super) fn read_varint(buf: &[u8]) -> Result<Option<VarInt>, DecodeError> {
 #[derive(Clone, Debug)]
 pub(super) struct Reader<'a> {
     buf: &'a [u8],
+    /// See [`Most`].
+    pub(super) most_user_properties: usize,
 }
 
 const SHORT_BODY: DecodeError = DecodeError::Malformed("a field goes past the end of the packet");
 
 impl<'a> Reader<'a> {
     pub(super) const fn new(buf: &'a [u8]) -> Self {
-        Self { buf }
+        Self {
+            buf,
+            most_user_properties: usize::MAX,
+        }
+    }
+
+    pub(super) const fn of_packet(body: &'a [u8], most: Most) -> Self {
+        Self {
+            buf: body,
+            most_user_properties: most.user_properties,
+        }
     }
 
     pub(super) const fn is_empty(&self) -> bool {

@@ -125,7 +125,8 @@ impl Property<'_> {
 
 /// Reads a Property Length and that many bytes of properties of `place`, handing out each.
 ///
-/// The table holds which ones may come, so a caller ignores those that it does not match.
+/// The table holds which ones may come, so a caller ignores those that it does not match. What
+/// follows one User Property too many is not read.
 pub(super) fn read_properties<'a>(
     reader: &mut Reader<'a>,
     place: Places,
@@ -134,6 +135,7 @@ pub(super) fn read_properties<'a>(
     let len = reader.varint()?;
     let mut section = Reader::new(reader.bytes(len as usize)?);
     let mut seen = 0_u64;
+    let mut user = 0_usize;
     while !section.is_empty() {
         // Identifiers are Variable Byte Integers, but all of them have one byte (§2.2.2.2).
         let id = section.u8()?;
@@ -143,7 +145,14 @@ pub(super) fn read_properties<'a>(
             return Err(DecodeError::Protocol("property given twice"));
         }
         seen |= bit;
+        let is_user = matches!(property, Property::User(_));
         each(property);
+        if is_user {
+            if user == reader.most_user_properties {
+                return Ok(());
+            }
+            user += 1;
+        }
     }
     Ok(())
 }

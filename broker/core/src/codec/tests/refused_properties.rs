@@ -1,7 +1,44 @@
 //! Properties: each in its packets, once, complete, with an allowed value.
 
 use super::*;
-use crate::codec::ReasonCode;
+use crate::codec::{
+    Most, Publish, PublishProperties, ReasonCode, decode_most, decode_publish, encode,
+};
+
+#[test]
+fn of_user_properties_one_too_many_is_read_and_no_more() {
+    let most = Most {
+        packet_bytes: 1 << 20,
+        user_properties: 3,
+    };
+    for count in 0..10_usize {
+        let user = vec![("k", "v"); count];
+        let mut bytes = Vec::new();
+        let properties = PublishProperties {
+            user,
+            ..PublishProperties::default()
+        };
+        let publish = Publish {
+            dup: false,
+            qos: crate::message::QoS::AtLeastOnce,
+            retain: false,
+            topic: "t",
+            packet_id: Some(7),
+            properties,
+            payload: b"payload",
+        };
+        encode(Version::V5, &Packet::Publish(publish), &mut bytes);
+        let (read, used) = decode_publish(Version::V5, &bytes, most, "")
+            .unwrap()
+            .unwrap();
+        assert_eq!(read.properties.user.len(), count.min(4));
+        assert_eq!((used, read.payload), (bytes.len(), &b"payload"[..]));
+        let (packet, used) = decode_most(Some(Version::V5), &bytes, most)
+            .unwrap()
+            .unwrap();
+        assert_eq!((packet, used), (Packet::Publish(read), bytes.len()));
+    }
+}
 
 /// Every property of §2.2.2.2 with an allowed value, and the first bytes of the packets that may
 /// carry it; 0 stands for Will Properties.
