@@ -38,7 +38,7 @@ use crate::rulebook::Rulebook;
 use crate::running::Running;
 use crate::service::{self, Replies};
 use crate::services::Services;
-use crate::shard::{Pings, Report, ShardThread, Shared, mailboxes};
+use crate::shard::{Pings, Report, ShardThread, Shared, cores_for, mailboxes};
 use crate::store::{self, Store};
 use crate::supervisor::{Happened, Supervisor};
 use crate::system::SystemValues;
@@ -231,7 +231,12 @@ impl Broker {
         let counts = counted.get_or_init(|| counts).clone();
         let epoch = shared.journal.epoch();
         let mut threads = Vec::with_capacity(inboxes.len());
+        let cores = match options.pin_shards {
+            true => cores_for(shards),
+            false => Vec::new(),
+        };
         for (id, inbox) in (0..shards).zip(inboxes) {
+            let core = cores.get(usize::from(id)).copied();
             let events = events.clone();
             let ended = move |ended| {
                 let _ = events.send(Happened::ShardEnded(id, ended));
@@ -241,6 +246,7 @@ impl Broker {
                 options,
                 shared.clone(),
                 inbox,
+                core,
                 ended,
             )?));
         }

@@ -100,6 +100,8 @@ pub struct BrokerOptions {
     pub store: store::Options,
     /// Shard threads; 0: one per core.
     pub shards: u16,
+    /// Each shard stays on a core of its own, where there are as many of both.
+    pub pin_shards: bool,
     /// Where clients connect.
     pub listeners: Vec<listener::Options>,
     /// Certificates of listeners; `None`: there is no TLS.
@@ -157,6 +159,7 @@ impl BrokerOptions {
         Self {
             store: store::Options::new(data_dir.into()),
             shards: 0,
+            pin_shards: true,
             listeners: Vec::new(),
             tls: None,
             websocket: listener::WebSocketOptions::default(),
@@ -231,6 +234,7 @@ impl BrokerOptions {
             keep_alive_max_s: session.keep_alive_max_s,
             max_subscriptions: session.max_subscriptions,
             append_queue_bytes: session.append_queue_bytes / usize::from(shards.max(1)),
+            turn: crate::shard::TURN,
             progress_interval_ms: u64::try_from(session.progress_interval.as_millis())
                 .unwrap_or(u64::MAX),
             takeover: self.takeover(),

@@ -25,6 +25,8 @@ pub struct Server {
     pub shutdown_deadline_s: u64,
     /// Shard threads; 0: one per core.
     pub shards: usize,
+    /// Each shard stays on a core of its own, where there are as many of both.
+    pub pin_shards: bool,
 }
 
 impl Default for Server {
@@ -34,6 +36,7 @@ impl Default for Server {
             allow_public_open_mode: false,
             shutdown_deadline_s: 10,
             shards: 0,
+            pin_shards: true,
         }
     }
 }

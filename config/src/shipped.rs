@@ -204,6 +204,11 @@ fn defaults_written_in_words_are_the_defaults() {
     );
     mentions("server", "shards", &defaults.server.shards.to_string());
     mentions(
+        "server",
+        "pin_shards",
+        &defaults.server.pin_shards.to_string(),
+    );
+    mentions(
         "mqtt",
         "keep_alive_max_s",
         &defaults.mqtt.keep_alive_max_s.to_string(),

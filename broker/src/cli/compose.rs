@@ -78,6 +78,7 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
     Ok(BrokerOptions {
         store: store_options(settings),
         shards: u16::try_from(server.shards).unwrap_or(u16::MAX),
+        pin_shards: server.pin_shards,
         listeners: settings.listeners.iter().map(listener_options).collect(),
         tls: tls_options(&settings.tls),
         websocket: websocket_options(settings)?,

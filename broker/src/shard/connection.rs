@@ -15,11 +15,15 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::reading::READ_BUFFER;
 use crate::admission::Place;
 use crate::handshake::Origin;
 use crate::metrics::Via;
 use crate::trace::packets::Tap;
 use crate::transport::Transport;
+
+/// Bytes that are read at once at least: a turn of the smallest packets.
+const LEAST_READ: usize = 512;
 
 /// A connection; see the module.
 pub(super) struct Connection {
@@ -32,6 +36,10 @@ pub(super) struct Connection {
     pub rest: RefCell<Vec<u8>>,
     /// `rest` is to be offered before the socket is read again.
     pub offer_rest: Cell<bool>,
+    /// What is in `rest` waits only for its turn.
+    pub more: Cell<bool>,
+    /// Bytes that are read at once.
+    appetite: Cell<u32>,
     pub paused: Cell<bool>,
     /// The read loop, while it pauses.
     paused_reader: Cell<Option<Waker>>,
@@ -118,6 +126,8 @@ impl Connection {
             transport: RefCell::new(Some(transport)),
             offer_rest: Cell::new(!rest.is_empty()),
             rest: RefCell::new(rest),
+            more: Cell::new(false),
+            appetite: Cell::new(READ_BUFFER as u32),
             paused: Cell::new(false),
             paused_reader: Cell::new(None),
             read_loop: RefCell::new(None),
@@ -128,6 +138,23 @@ impl Connection {
             since,
             _place: place,
         }
+    }
+
+    /// How much is read at once: everything, but of who sends more than one turn takes about that.
+    pub fn appetite(&self) -> usize {
+        self.appetite.get() as usize
+    }
+
+    /// Of all that was read, so many bytes were one turn.
+    pub fn ate(&self, bytes: usize) {
+        let appetite = (2 * bytes).clamp(LEAST_READ, READ_BUFFER);
+        self.appetite.set(appetite as u32);
+    }
+
+    /// What was read was no whole turn, and there is more.
+    pub fn is_hungry(&self) {
+        let appetite = (2 * self.appetite()).min(READ_BUFFER);
+        self.appetite.set(appetite as u32);
     }
 
     /// Reads what is there; nothing read means the end.

@@ -28,6 +28,7 @@ use super::alarm::Alarm;
 use super::connection::{Connection, Connections};
 use super::mailbox::{Arrival, Visit};
 use super::reading::{Gate, READ_BUFFER, after_others, read_loop};
+use super::turns::Turns;
 use super::{Report, Shared};
 use crate::auth::{Credentials, DoorMode};
 use crate::handshake::Origin;
@@ -67,6 +68,7 @@ pub(super) struct Local {
     panicked: Cell<Option<Panic>>,
     pub read_buffer: RefCell<Box<[u8]>>,
     pub gate: Gate,
+    pub turns: Turns,
     pub alarm: Alarm,
     bytes_received: Cell<u64>,
     bytes_sent: Cell<u64>,
@@ -95,6 +97,7 @@ impl Local {
             panicked: Cell::new(None),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
             gate: Gate::default(),
+            turns: Turns::default(),
             alarm: Alarm::default(),
             bytes_received: Cell::new(0),
             bytes_sent: Cell::new(0),
@@ -236,6 +239,11 @@ impl Local {
             *rest = Vec::new();
         }
         connection.paused.set(received.paused);
+        connection.more.set(received.more);
+        if received.more {
+            connection.offer_rest.set(true);
+            connection.ate(received.consumed);
+        }
         self.want_flush();
     }
 

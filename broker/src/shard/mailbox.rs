@@ -19,11 +19,11 @@ use crate::admission::Place;
 use crate::handshake::Origin;
 use crate::transport::Detached;
 
-/// Commands in a mailbox above which nobody reads from sockets. Shards talk in batches, so that
+/// What commands in a mailbox may weigh before nobody reads from sockets. Shards talk in batches, so that
 /// these are some megabytes at most, and many milliseconds of work.
 const CROWDED: usize = 4096;
 
-/// Commands taken out of a mailbox at once: enough for one flush, and then others have a turn.
+/// Commands taken out of a mailbox at once.
 const ROUND: usize = 256;
 
 /// Something for a shard.
@@ -44,6 +44,16 @@ pub(crate) enum Command {
     EndRevoked,
     /// End now, whatever is unfinished: the deadline of a stop has passed.
     Abandon,
+}
+
+impl Command {
+    /// 1 for most; several things that a shard says at once are several.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Input(Input::FromShard { message, .. }) => message.weight(),
+            _ => 1,
+        }
+    }
 }
 
 /// What is done in a shard's own thread.
@@ -68,6 +78,7 @@ pub(crate) struct Mailboxes(Arc<[Mailbox]>);
 
 struct Mailbox {
     sender: UnboundedSender<Command>,
+    /// The weight of what waits.
     waiting: AtomicUsize,
 }
 
@@ -181,9 +192,10 @@ impl Mailboxes {
             return;
         };
         // Counted first, so that the receiver never takes away more than is there.
-        mailbox.waiting.fetch_add(1, Relaxed);
+        let weight = command.weight();
+        mailbox.waiting.fetch_add(weight, Relaxed);
         if mailbox.sender.send(command).is_err() {
-            mailbox.waiting.fetch_sub(1, Relaxed);
+            mailbox.waiting.fetch_sub(weight, Relaxed);
         }
     }
 }
@@ -191,9 +203,11 @@ impl Mailboxes {
 impl Inbox {
     /// Waits for commands and appends some of them to `commands`; 0 if no more will come.
     pub async fn receive(&mut self, commands: &mut Vec<Command>) -> usize {
+        let before = commands.len();
         let received = self.receiver.recv_many(commands, ROUND).await;
         if let Some(mailbox) = self.mailboxes.0.get(self.shard) {
-            mailbox.waiting.fetch_sub(received, Relaxed);
+            let weight = commands.iter().skip(before).map(Command::weight).sum();
+            mailbox.waiting.fetch_sub(weight, Relaxed);
         }
         received
     }

@@ -8,12 +8,14 @@
 
 mod alarm;
 mod connection;
+mod cores;
 mod flush;
 mod mailbox;
 mod pings;
 mod reading;
 mod search;
 mod tap;
+mod turns;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
@@ -27,7 +29,7 @@ use tidings_core::messages::Names;
 use tidings_core::rules::Membership;
 use tidings_core::shard::{Input, Options, Shard, Stats};
 use tidings_core::state::State;
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, yield_now};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::auth::Authenticate;
@@ -40,11 +42,17 @@ use crate::trace::Tracing;
 use flush::Local;
 pub(crate) use pings::Pings;
 
+pub(crate) use cores::cores_for;
 pub(crate) use mailbox::{Arrival, Command, Mailboxes, mailboxes};
 pub(crate) use search::{Online, Search};
+pub(crate) use turns::TURN;
 
 /// Time between two ticks of a shard, as the core wants it.
 const TICK: Duration = Duration::from_millis(250);
+
+/// What is taken out of a mailbox in one turn, by weight: some tens of microseconds, and then sockets are
+/// looked at and what there is to write is written.
+const INBOX_TURN: usize = 64;
 
 /// Where appends go: the mailbox of the journal's writer.
 pub(crate) type AppendSink = Arc<dyn Fn(Vec<Append>) + Send + Sync>;
@@ -108,7 +116,7 @@ pub(crate) enum Ended {
 impl ShardThread {
     /// Starts the thread, and returns when its shard stands at the end of the journal. It does
     /// nothing before [`ShardThread::begin`], so that nothing is committed until all shards stand
-    /// there. `ended` is called once, from the thread.
+    /// there. It stays on `core`, if there is one. `ended` is called once, from the thread.
     ///
     /// # Errors
     /// If there is no thread, or no runtime, to be had.
@@ -116,6 +124,7 @@ impl ShardThread {
         options: Options,
         shared: Shared,
         inbox: mailbox::Inbox,
+        core: Option<usize>,
         ended: impl FnOnce(Ended) + Send + 'static,
     ) -> std::io::Result<Self> {
         let report = Arc::new(Mutex::new(Report::default()));
@@ -125,6 +134,7 @@ impl ShardThread {
         let name = format!("shard-{}", options.id);
         let shared_report = report.clone();
         let thread = thread::Builder::new().name(name).spawn(move || {
+            core.into_iter().for_each(cores::stay_on);
             let run = || run(options, shared, inbox, shared_report, start);
             ended(match catch_unwind(AssertUnwindSafe(run)) {
                 Ok(Ok(())) => Ended::Quiet,
@@ -237,7 +247,9 @@ async fn inbox_loop(local: Rc<Local>, mut inbox: mailbox::Inbox) {
         if let Some(panic) = local.take_panic() {
             resume_unwind(panic);
         }
+        let mut weight = 0;
         for command in commands.drain(..) {
+            weight += command.weight();
             match command {
                 Command::Adopt(arrival) => local.adopt(*arrival),
                 Command::Input(input) => {
@@ -250,6 +262,10 @@ async fn inbox_loop(local: Rc<Local>, mut inbox: mailbox::Inbox) {
                 Command::EndAddress(address) => local.end_address(address),
                 Command::EndRevoked => local.end_revoked(),
                 Command::Abandon => return,
+            }
+            if weight >= INBOX_TURN {
+                weight = 0;
+                yield_now().await;
             }
         }
     }

@@ -2,8 +2,9 @@
 //! thread shares, and from there into the shard.
 //!
 //! A read that does not fill the buffer has drained the socket, and it is not asked again; a full
-//! one gives others a turn first, also those whose sockets the runtime has yet to look at. A connection
-//! that waits holds no buffer.
+//! one gives others a turn first, also those whose sockets the runtime has yet to look at; and who has
+//! more to be done than others wait for stands in line for it (see [`turns`](super::turns)). A
+//! connection that waits for its peer holds no buffer.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -55,19 +56,31 @@ fn poll_reading(
             connection.pause_reader(cx);
             return Poll::Pending;
         }
-        if connection.offer_rest.take() {
+        if connection.offer_rest.get() {
+            let is_turn = connection.more.get();
+            if is_turn {
+                ready!(poll_gate(local, cx));
+                ready!(local.turns.poll(local, connection.id, cx));
+            }
+            connection.offer_rest.set(false);
             local.receive(connection, &[]);
+            if is_turn {
+                local.turns.over();
+            }
             continue;
         }
         ready!(poll_gate(local, cx));
         let mut buffer = local.read_buffer.borrow_mut();
-        let mut read = ReadBuf::new(&mut buffer);
+        let most = connection.appetite().min(buffer.len());
+        let mut read = ReadBuf::new(buffer.get_mut(..most).unwrap_or_default());
         match ready!(connection.poll_read(cx, &mut read)) {
             Ok(()) if !read.filled().is_empty() => {}
             end => return Poll::Ready(end),
         }
+        let is_full = read.remaining() == 0;
         local.receive(connection, read.filled());
-        if read.remaining() == 0 {
+        if is_full && !connection.more.get() {
+            connection.is_hungry();
             return after_others(cx);
         }
     }

@@ -82,6 +82,7 @@ impl Traffic {
             keep_alive_max_s: 0,
             max_subscriptions: 1000,
             append_queue_bytes: APPEND_QUEUE_BYTES,
+            turn: 128,
             progress_interval_ms: 1000,
             takeover: Takeover::ByItsUser,
             bounds: tidings_core::limits::Bounds::default(),
@@ -184,11 +185,18 @@ impl Traffic {
         meter.count(|aside| {
             for (client, bytes) in bursts {
                 let conn = self.clients[*client].conn;
-                let received = self.shard.receive(self.now, conn, bytes);
-                assert!(
-                    received.consumed == bytes.len() && !received.paused,
-                    "a shard that has no reason to wait uses everything"
-                );
+                let mut bytes = &bytes[..];
+                loop {
+                    let received = self.shard.receive(self.now, conn, bytes);
+                    bytes = &bytes[received.consumed..];
+                    if !received.more {
+                        assert!(
+                            bytes.is_empty() && !received.paused,
+                            "a shard that has no reason to wait uses everything"
+                        );
+                        break;
+                    }
+                }
             }
             self.flush(aside);
         });

@@ -69,6 +69,7 @@ impl Default for Setup {
                 keep_alive_max_s: 0,
                 max_subscriptions: 1000,
                 append_queue_bytes: 1024 * 1024,
+                turn: 128,
                 progress_interval_ms: 1000,
                 takeover: Takeover::ByItsUser,
                 bounds: tidings_core::limits::Bounds::default(),
@@ -371,7 +372,7 @@ impl House {
             if line.broker_gone {
                 continue;
             }
-            if !line.paused && !line.up.is_empty() && !line.closing {
+            if !line.paused && (line.more || !line.up.is_empty()) && !line.closing {
                 work.push(Work::Read(number));
             }
             if line.writable && line.room() > 0 {
@@ -379,7 +380,7 @@ impl House {
             }
             if line.closing {
                 work.push(Work::Close(number));
-            } else if line.client_gone && line.up.is_empty() && !line.paused {
+            } else if line.client_gone && line.up.is_empty() && !line.paused && !line.more {
                 work.push(Work::Ended(number));
             }
         }
@@ -536,6 +537,7 @@ impl House {
         );
         it.unused.drain(..received.consumed);
         it.paused = received.paused;
+        it.more = received.more;
         self.dirty[shard] = true;
     }
 

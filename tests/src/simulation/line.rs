@@ -16,6 +16,8 @@ pub struct Line {
     pub up: VecDeque<u8>,
     /// Read by the broker, not yet used.
     pub unused: Vec<u8>,
+    /// It is the turn of others before the rest of that is used.
+    pub more: bool,
     /// The shard told the shell to wait.
     pub paused: bool,
     /// Written by the broker, not yet read by the client.

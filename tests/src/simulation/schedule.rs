@@ -102,12 +102,12 @@ const FILTERS: &[&str] = &[
 
 /// Runs one schedule.
 pub fn one_schedule(seed: u64, chances: Chances) -> Outcome {
-    Life::new(Seeded::new(seed), chances).live()
+    Life::new(Seeded::new(seed), turn(seed), chances).live()
 }
 
 /// Runs the schedule that `bytes` say, as long as there are any.
 pub fn schedule_from(bytes: &[u8], chances: Chances) -> Outcome {
-    Life::new(Seeded::given(bytes), chances).live()
+    Life::new(Seeded::given(bytes), turn(bytes.len() as u64), chances).live()
 }
 
 /// What each client saw, and what was wrong with it.
@@ -123,7 +123,7 @@ pub fn calm_schedule(seed: u64, shards: u16, output_bytes: usize, trace: bool) -
         output_bytes: Some(output_bytes),
         thief: false,
     };
-    let mut life = Life::new(Seeded::new(seed), chances);
+    let mut life = Life::new(Seeded::new(seed), turn(seed), chances);
     // A slow receiver is never sent away.
     life.house.setup.options.append_queue_bytes = 1024 * 1024;
     life.live_calmly()
@@ -161,8 +161,14 @@ struct Life {
     refused: usize,
 }
 
+/// What one connection may have done at once: by itself, so that seeds from before there were turns mean
+/// what they meant.
+fn turn(seed: u64) -> u64 {
+    *Seeded::new(!seed).pick(&[1, 3, 128])
+}
+
 impl Life {
-    fn new(mut luck: Seeded, chances: Chances) -> Self {
+    fn new(mut luck: Seeded, turn: u64, chances: Chances) -> Self {
         let mut setup = Setup {
             trace: chances.trace,
             ..Setup::default()
@@ -178,6 +184,7 @@ impl Life {
             topic_alias_maximum: *luck.pick(&[0, 2]),
             append_queue_bytes: *luck.pick(&[2_000, 1024 * 1024]),
             progress_interval_ms: *luck.pick(&[0, 500, 5_000]),
+            turn,
             ..setup.options
         };
         let mut weight = || *luck.pick(&[1, 4, 20]);

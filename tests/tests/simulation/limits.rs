@@ -217,6 +217,30 @@ fn qos_0_is_dropped_at_a_full_output_and_counted() {
 }
 
 #[test]
+fn who_sends_much_at_once_waits_for_the_turns_of_others() {
+    for post in [Post::new, Post::qos1] {
+        let mut house = House::new(Setup::default().with(|o| o.turn = 4));
+        let alice = house.connect(Login::v5("alice"));
+        house.subscribe(alice, &[Filter::qos1("a")]);
+        let bob = house.connect(Login::v5("bob"));
+        let carol = house.connect(Login::v5("carol"));
+        let mut expected: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+        house.say(bob, |c| {
+            for text in &expected {
+                c.publish(post("a", text));
+            }
+        });
+        house.say(carol, |c| c.publish(post("a", "carol")));
+        house.settle();
+        let mut arrived = house.take_payloads(alice);
+        let at = arrived.iter().position(|text| text == "carol").unwrap();
+        assert!(at <= 8, "after {at} of bob's");
+        arrived.remove(at);
+        assert_eq!(arrived, std::mem::take(&mut expected));
+    }
+}
+
+#[test]
 fn publishers_pause_while_too_much_waits_for_the_journal() {
     for shards in [1, 4] {
         let setup = Setup::shards(shards).with(|o| o.append_queue_bytes = 2_000);

@@ -7,7 +7,7 @@ use super::commit::Pending;
 use super::publish::Taken;
 use super::{ConnId, Now, Received, Shard};
 use crate::codec::{
-    Disconnect, Packet, Publish, ReasonCode, ShortAck, Version, decode, decode_publish,
+    Disconnect, Most, Packet, Publish, ReasonCode, ShortAck, Version, decode_most, decode_publish,
     decode_short_ack, is_publish,
 };
 use crate::journal::Record;
@@ -20,11 +20,15 @@ use crate::state::{Phase, SessionChange};
 const SHORT_ACK_BYTES: usize = 4;
 
 impl Shard {
-    /// Bytes that a client sent after its CONNECT. Whole packets are used; the rest is to be
-    /// offered again with what follows. A connection that is unknown or closing uses everything.
+    /// Bytes that a client sent after its CONNECT. Whole packets are used, as many as are one turn; the
+    /// rest is to be offered again with what follows. A connection that is unknown or closing uses
+    /// everything.
     pub fn receive(&mut self, now: Now, conn: ConnId, bytes: &[u8]) -> Received {
         let mut consumed = 0;
         let mut paused = false;
+        let mut more = false;
+        let sent_before = self.stats.messages_sent;
+        let mut done: u64 = 0;
         // Publishes that may come now; what nobody is held to is not counted.
         let mut allowance = u64::MAX;
         let is_held = self.holds_publishers();
@@ -35,12 +39,14 @@ impl Shard {
                     self.hold(now, conn, wait_ms);
                     return Received {
                         consumed: 0,
+                        more: false,
                         paused: true,
                     };
                 }
             }
         }
         let allowed = allowance;
+        let most = self.most_of_a_packet();
         // The topic of the last PUBLISH, which tends to come again.
         let mut known_topic = self.last_topic(conn);
         while let Some(session) = self.sessions.get_mut(conn) {
@@ -61,6 +67,11 @@ impl Shard {
                 break;
             }
             let rest = bytes.get(consumed..).unwrap_or_default();
+            if done + (self.stats.messages_sent - sent_before) >= self.options.turn.max(1) {
+                more = !rest.is_empty();
+                break;
+            }
+            done += 1;
             session.last_received_ms = now.monotonic_ms;
             if let Some((kind, packet_id)) = decode_short_ack(rest) {
                 self.handle_ack(now, conn, kind, packet_id, ReasonCode::Success);
@@ -69,8 +80,7 @@ impl Shard {
             }
             if is_publish(rest) {
                 let known = known_topic.as_deref().unwrap_or_default();
-                let maximum = self.options.maximum_packet_bytes as usize;
-                match decode_publish(version, rest, maximum, known) {
+                match decode_publish(version, rest, most, known) {
                     Ok(None) => break,
                     Ok(Some((publish, used))) => {
                         let is_new =
@@ -95,13 +105,10 @@ impl Shard {
                 }
                 continue;
             }
-            match decode(
-                Some(version),
-                rest,
-                self.options.maximum_packet_bytes as usize,
-            ) {
+            match decode_most(Some(version), rest, most) {
                 Ok(None) => break,
                 Ok(Some((packet, used))) => {
+                    done += filters_of(&packet);
                     if self.handle_packet(now, conn, packet) == Taken::Wait {
                         paused = true;
                         break;
@@ -125,6 +132,7 @@ impl Shard {
                 self.read_on(now);
                 return Received {
                     consumed,
+                    more: false,
                     paused: true,
                 };
             }
@@ -138,7 +146,22 @@ impl Shard {
         // What was not timed now is not timed later.
         self.read_us = 0;
         self.read_on(now);
-        Received { consumed, paused }
+        Received {
+            consumed,
+            more: more && !paused,
+            paused,
+        }
+    }
+
+    /// What is too much in any case is not read.
+    fn most_of_a_packet(&self) -> Most {
+        Most {
+            packet_bytes: self.options.maximum_packet_bytes as usize,
+            user_properties: match self.options.bounds.user_properties {
+                0 => usize::MAX,
+                most => most,
+            },
+        }
     }
 
     /// What paused connections waited for may have come.
@@ -362,6 +385,15 @@ impl Shard {
         };
         self.end_session(now, conn, ReasonCode::Success, will, false);
         self.close_connection(conn, ReasonCode::Success, None);
+    }
+}
+
+/// What makes the work of a packet beside its being one.
+fn filters_of(packet: &Packet<'_>) -> u64 {
+    match packet {
+        Packet::Subscribe(subscribe) => subscribe.filters.len() as u64,
+        Packet::Unsubscribe(unsubscribe) => unsubscribe.filters.len() as u64,
+        _ => 0,
     }
 }
 

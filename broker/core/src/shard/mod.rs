@@ -114,6 +114,9 @@ pub struct Options {
     pub max_subscriptions: u32,
     /// Bytes on their way to the journal above which publishers pause.
     pub append_queue_bytes: usize,
+    /// What one connection may have done before others have a turn, at least 1: packets, filters, and
+    /// messages that were given on at once.
+    pub turn: u64,
     /// How long a position may stay unsaved, milliseconds.
     pub progress_interval_ms: u64,
     /// Who may connect with a Client Identifier that has a session.
@@ -344,6 +347,8 @@ pub struct Stats {
 pub struct Received {
     /// Bytes used; the rest is to be offered again, with more behind it.
     pub consumed: usize,
+    /// What was to be done was enough for one turn: the rest is to be offered again when others had theirs.
+    pub more: bool,
     /// Do not read the socket, nor offer anything, before [`Output::Resume`].
     pub paused: bool,
 }

@@ -3,7 +3,8 @@
 //!
 //! Every message carries the sender's position, and is handled only when the receiver has come as
 //! far: so a message that is not kept never overtakes the kept ones that were committed before it
-//! was sent. Per sender, messages are handled in order.
+//! was sent. Per sender, messages are handled in order. What there is to say between two flushes is said
+//! together, in messages that are short enough for others to have a turn after each.
 //!
 //! A *ticket* counts answers: a SUBACK or CONNACK leaves when every other shard knows the filters.
 
@@ -18,13 +19,24 @@ use crate::session::Subscribing;
 use crate::session::content::Content;
 use crate::tree::SubscriptionTree;
 
-/// Something one shard tells another.
+/// What one shard tells another.
 #[derive(Debug)]
 pub struct ShardMessage {
     /// The sender's position.
     after: Offset,
-    body: Body,
+    /// In order.
+    bodies: Vec<Body>,
 }
+
+impl ShardMessage {
+    /// How many things it says: what it is to handle it, at least 1.
+    pub fn weight(&self) -> usize {
+        self.bodies.len()
+    }
+}
+
+/// Bodies of one message: some tens of microseconds of work for who hears it.
+const TOGETHER: usize = 64;
 
 #[derive(Debug)]
 pub(super) enum Body {
@@ -148,15 +160,11 @@ impl Peers {
     pub fn poll(&mut self, position: Offset) -> Option<(ShardId, ShardMessage)> {
         self.close_forward();
         for (shard, queue) in self.outgoing.iter_mut().enumerate() {
-            if let Some(body) = queue.pop_front() {
+            if !queue.is_empty() {
                 let shard = ShardId::try_from(shard).ok()?;
-                return Some((
-                    shard,
-                    ShardMessage {
-                        after: position,
-                        body,
-                    },
-                ));
+                let bodies = queue.drain(..queue.len().min(TOGETHER)).collect();
+                let after = position;
+                return Some((shard, ShardMessage { after, bodies }));
             }
         }
         None
@@ -292,7 +300,7 @@ impl Shard {
             return;
         };
         if held.is_empty() && message.after <= self.position {
-            self.handle_body(now, shard, message.body);
+            self.handle_bodies(now, shard, message.bodies);
         } else {
             held.push_back(message);
         }
@@ -305,8 +313,14 @@ impl Shard {
                 && held.front().is_some_and(|m| m.after <= self.position)
                 && let Some(message) = held.pop_front()
             {
-                self.handle_body(now, sender, message.body);
+                self.handle_bodies(now, sender, message.bodies);
             }
+        }
+    }
+
+    fn handle_bodies(&mut self, now: Now, from: ShardId, bodies: Vec<Body>) {
+        for body in bodies {
+            self.handle_body(now, from, body);
         }
     }
 
