@@ -5,7 +5,8 @@
 //! for handshakes as the flood is large. Everything comes from this machine, whose addresses have no limits
 //! of their own: so it is as if each connection came from another address. The flood is a process of its
 //! own that gets what time the broker and the other client leave (`chrt --idle`), as if it came from
-//! elsewhere; `--same-priority` lets it compete with them.
+//! elsewhere; and the other client never waits for a processor that the broker uses (`renice`), as if it
+//! were elsewhere. `--same-priority` lets all of them compete.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
@@ -25,6 +26,9 @@ use tidings_tests::{Pki, RawClient, TidingsOptions, TidingsProcess, clean};
 
 /// Between two round trips of the other client: it is a client like any other, and no flood.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// Nice value of the other client.
+const AHEAD: i32 = -20;
 
 /// Below so much of a core the broker is done with what a flood left.
 const CALM: f64 = 0.05;
@@ -50,7 +54,7 @@ struct Arguments {
     /// Settings of the broker, as --set of the program
     #[arg(long = "set")]
     settings: Vec<String>,
-    /// The flood competes with the broker for the processor
+    /// Flood, broker and the other client compete for the processor
     #[arg(long)]
     same_priority: bool,
     /// Be the flood, against MQTT, WebSocket and MQTTS there
@@ -134,6 +138,18 @@ impl Bystander {
     }
 }
 
+/// The priority of this thread.
+fn renice(nice: i32) {
+    let mut command = Command::new("renice");
+    let thread = std::process::id().to_string();
+    command.args(["--priority", &nice.to_string(), "--pid", &thread]);
+    let done = command.stdout(Stdio::null()).status();
+    assert!(
+        done.is_ok_and(|status| status.success()),
+        "only root may come before others; --same-priority does without"
+    );
+}
+
 fn p99_ms(times: &mut [Duration]) -> f64 {
     times.sort_unstable();
     let at = times.len() * 99 / 100;
@@ -165,7 +181,12 @@ fn measure(flood: Flood, arguments: &Arguments) {
         let (key, value) = setting.split_once('=').expect("a setting is key=value");
         options = options.set(key, value);
     }
+    // What this starts would have the same priority.
+    renice(0);
     let broker = options.start();
+    if !arguments.same_priority {
+        renice(AHEAD);
+    }
     let mut bystander = Bystander::new(&broker);
     bystander.go_on(&broker, 1);
     let resident = memory(broker.id()).expect("the broker runs").resident;
