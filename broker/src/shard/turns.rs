@@ -17,8 +17,9 @@ use tokio::task::yield_now;
 
 use super::flush::Local;
 
-/// Packets, filters and deliveries of one turn: some tens of microseconds.
-pub(crate) const TURN: u64 = 128;
+/// What one turn is, in packets: some tens of microseconds, and 16 KiB of small messages, which is enough to
+/// write much at once.
+pub(crate) const TURN: u64 = 256;
 
 /// Between two looks at the sockets there are as many turns as fit into this, at least one.
 const TOGETHER: Duration = Duration::from_micros(50);

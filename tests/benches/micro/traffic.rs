@@ -82,7 +82,7 @@ impl Traffic {
             keep_alive_max_s: 0,
             max_subscriptions: 1000,
             append_queue_bytes: APPEND_QUEUE_BYTES,
-            turn: 128,
+            turn: 256,
             progress_interval_ms: 1000,
             takeover: Takeover::ByItsUser,
             bounds: tidings_core::limits::Bounds::default(),

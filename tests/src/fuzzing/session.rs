@@ -111,7 +111,7 @@ fn setup(choices: &mut Choices<'_>) -> Setup {
         options.max_subscriptions = choices.pick(&[1000, 3]);
         options.append_queue_bytes = choices.pick(&[64 * 1024, 500]);
         options.progress_interval_ms = choices.pick(&[1000, 0]);
-        options.turn = choices.pick(&[128, 1]);
+        options.turn = choices.pick(&[256, 1]);
     });
     setup.segments = choices.one_in(8).then(|| u64::from(choices.byte()));
     let relay = RuleSource {

@@ -69,7 +69,7 @@ impl Default for Setup {
                 keep_alive_max_s: 0,
                 max_subscriptions: 1000,
                 append_queue_bytes: 1024 * 1024,
-                turn: 128,
+                turn: 256,
                 progress_interval_ms: 1000,
                 takeover: Takeover::ByItsUser,
                 bounds: tidings_core::limits::Bounds::default(),

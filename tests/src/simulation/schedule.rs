@@ -164,7 +164,7 @@ struct Life {
 /// What one connection may have done at once: by itself, so that seeds from before there were turns mean
 /// what they meant.
 fn turn(seed: u64) -> u64 {
-    *Seeded::new(!seed).pick(&[1, 3, 128])
+    *Seeded::new(!seed).pick(&[1, 3, 256])
 }
 
 impl Life {

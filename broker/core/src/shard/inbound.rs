@@ -19,6 +19,9 @@ use crate::state::{Phase, SessionChange};
 /// What [`decode_short_ack`] uses.
 const SHORT_ACK_BYTES: usize = 4;
 
+/// A filter takes as long as some small messages.
+const FILTER_WEIGHT: u64 = 4;
+
 impl Shard {
     /// Bytes that a client sent after its CONNECT. Whole packets are used, as many as are one turn; the
     /// rest is to be offered again with what follows. A connection that is unknown or closing uses
@@ -27,7 +30,6 @@ impl Shard {
         let mut consumed = 0;
         let mut paused = false;
         let mut more = false;
-        let sent_before = self.stats.messages_sent;
         let mut done: u64 = 0;
         // Publishes that may come now; what nobody is held to is not counted.
         let mut allowance = u64::MAX;
@@ -67,17 +69,17 @@ impl Shard {
                 break;
             }
             let rest = bytes.get(consumed..).unwrap_or_default();
-            if done + (self.stats.messages_sent - sent_before) >= self.options.turn.max(1) {
+            if done >= self.options.turn.max(1) {
                 more = !rest.is_empty();
                 break;
             }
-            done += 1;
             session.last_received_ms = now.monotonic_ms;
             if let Some((kind, packet_id)) = decode_short_ack(rest) {
                 self.handle_ack(now, conn, kind, packet_id, ReasonCode::Success);
                 consumed += SHORT_ACK_BYTES;
                 continue;
             }
+            done += 1;
             if is_publish(rest) {
                 let known = known_topic.as_deref().unwrap_or_default();
                 match decode_publish(version, rest, most, known) {
@@ -108,7 +110,7 @@ impl Shard {
             match decode_most(Some(version), rest, most) {
                 Ok(None) => break,
                 Ok(Some((packet, used))) => {
-                    done += filters_of(&packet);
+                    done += FILTER_WEIGHT * filters_of(&packet);
                     if self.handle_packet(now, conn, packet) == Taken::Wait {
                         paused = true;
                         break;

@@ -114,8 +114,9 @@ pub struct Options {
     pub max_subscriptions: u32,
     /// Bytes on their way to the journal above which publishers pause.
     pub append_queue_bytes: usize,
-    /// What one connection may have done before others have a turn, at least 1: packets, filters, and
-    /// messages that were given on at once.
+    /// Packets of one connection after which others have a turn, at least 1. A filter counts as some of
+    /// them; acknowledgements do not count, nor do deliveries: what many get is cheap for each because much
+    /// of it is written at once.
     pub turn: u64,
     /// How long a position may stay unsaved, milliseconds.
     pub progress_interval_ms: u64,
