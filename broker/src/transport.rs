@@ -159,15 +159,16 @@ impl AsyncWrite for Transport {
 
 /// How long a peer may take to read the last bytes before the socket is dropped.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Bytes that are read and thrown away meanwhile; a peer that sends more does not listen.
-const FAREWELL_BYTES: usize = 256 * 1024;
+/// Bytes that are read and thrown away meanwhile, also those of a packet that was refused as too large
+/// before it came; a peer that sends more does not listen.
+const FAREWELL_BYTES: usize = 4 * 1024 * 1024;
 
 /// Ends the stream so that the peer gets what was written last: a socket closed with unread input
 /// would reset the connection, and the reason for the end would be lost.
 pub(crate) async fn close_gently(mut transport: Transport) {
     let farewell = async {
         transport.shutdown().await?;
-        let mut scrap = [0; 1024];
+        let mut scrap = [0; 4096];
         let mut left = FAREWELL_BYTES;
         loop {
             let len = transport.read(&mut scrap).await?;

@@ -1,6 +1,8 @@
 //! Publishers that are held to a rate: of a client, of a user, of a room. Times are only asserted from
-//! below: what is given back by time cannot have come earlier.
+//! below: what is given back by time cannot have come earlier. And publishers that are held to nothing, but
+//! send more at once than one turn takes.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tidings_core::codec::{Connect, ReasonCode, Version};
@@ -103,4 +105,33 @@ fn a_room_over_its_rate_refuses_and_other_rooms_do_not() {
     );
     assert_eq!(say("cellar", 2).reason, ReasonCode::Success);
     broker.expect_hits("publish_rate_per_room", 1);
+}
+
+#[test]
+fn who_sends_much_at_once_waits_in_line_and_is_answered() {
+    const MUCH: u16 = 3000;
+    let broker = TidingsOptions::new().set("server.shards", 2).start();
+    thread::scope(|scope| {
+        for number in 0..6 {
+            let broker = &broker;
+            scope.spawn(move || {
+                for is_gone in [false, true, false] {
+                    let id = format!("much-{number}");
+                    let mut client = RawClient::connect(broker.tcp(), &clean(Version::V311, &id));
+                    let packets =
+                        (1..=MUCH).map(|id| publish_packet("t", b"x", QoS::AtLeastOnce, id));
+                    client.try_send_all(packets).unwrap();
+                    if is_gone {
+                        // While it is in line: others have their turn all the same.
+                        client.abandon();
+                        continue;
+                    }
+                    for id in 1..=MUCH {
+                        client.expect_puback(id);
+                    }
+                    client.disconnect();
+                }
+            });
+        }
+    });
 }
