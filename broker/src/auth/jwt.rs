@@ -236,6 +236,13 @@ impl Tokens {
 
     fn claims(&self, claims: &Map<String, Value>) -> Option<Claims> {
         let options = &self.options;
+        let said = |name| claims.get(name).filter(|value| !value.is_null());
+        // The library passes over what it cannot read: an audience that is neither a text nor a list of texts is
+        // still somebody else, and who says when a token begins says it in seconds (RFC 7519, 4.1.3 and 4.1.5).
+        let is_for_others = options.audience.is_none() && said("aud").is_some();
+        if is_for_others || said("nbf").is_some_and(|begin| !begin.is_number()) {
+            return None;
+        }
         let seconds = |name| claims.get(name).and_then(Value::as_f64).map(|s| s as u64);
         Some(Claims {
             user: claims.get(&options.user_claim)?.as_str()?.to_owned(),
@@ -541,7 +548,13 @@ mod tests {
                 with(|c| c["exp"] = json!("tomorrow")),
             ),
             ("not yet", with(|c| c["nbf"] = json!(now + 100))),
+            (
+                "a beginning that is no number",
+                with(|c| c["nbf"] = json!("tomorrow")),
+            ),
             ("for somebody else", with(|c| c["aud"] = json!("other"))),
+            ("for a number", with(|c| c["aud"] = json!(1))),
+            ("for a list of nobody", with(|c| c["aud"] = json!([1]))),
             ("without a name", with(|c| c["sub"] = Value::Null)),
             ("a name that is no text", with(|c| c["sub"] = json!(7))),
         ] {
