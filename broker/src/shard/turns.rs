@@ -1,6 +1,6 @@
 //! Who has more to be done than one turn takes (see [`Received::more`]) waits in line for the next one:
-//! the runtime looks at all sockets before each, and one connection after the other has its turn. So what a
-//! flood costs others does not grow with how much it sends, nor with how many connections send it.
+//! the runtime looks at all sockets before each, and one connection after the other has its turn. So how
+//! long a connection keeps others waiting does not grow with how much it sends.
 //!
 //! Who asks for little does not wait here.
 //!
@@ -17,8 +17,8 @@ use tokio::task::yield_now;
 
 use super::flush::Local;
 
-/// What one turn is, in packets: some tens of microseconds, and 16 KiB of small messages, which is enough to
-/// write much at once.
+/// What one turn is, in packets: tens of microseconds, or some hundred if they are kept; and 16 KiB of small
+/// messages, which is enough to write much at once.
 pub(crate) const TURN: u64 = 256;
 
 /// Between two looks at the sockets there are as many turns as fit into this, at least one.

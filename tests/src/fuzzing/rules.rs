@@ -188,7 +188,7 @@ fn check_decision(
 fn check_filter(rules: &Rules, filter: &str, topics: &[&str]) {
     // Streams are names of their own, level by level: `$` in front means nothing among them.
     let below = |stream: &str| format!("streams/{stream}");
-    let streams: Vec<_> = rules.streams_of_filter(filter);
+    let streams = rules.streams_of_filter(filter);
     let streams: Vec<_> = streams.iter().map(|stream| below(stream)).collect();
     for stream in &streams {
         assert_eq!(validate_filter(stream), Ok(()), "streams of {filter:?}");

@@ -224,7 +224,7 @@ fn who_sends_much_at_once_waits_for_the_turns_of_others() {
         house.subscribe(alice, &[Filter::qos1("a")]);
         let bob = house.connect(Login::v5("bob"));
         let carol = house.connect(Login::v5("carol"));
-        let mut expected: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+        let expected: Vec<String> = (0..40).map(|n| n.to_string()).collect();
         house.say(bob, |c| {
             for text in &expected {
                 c.publish(post("a", text));
@@ -236,7 +236,7 @@ fn who_sends_much_at_once_waits_for_the_turns_of_others() {
         let at = arrived.iter().position(|text| text == "carol").unwrap();
         assert!(at <= 8, "after {at} of bob's");
         arrived.remove(at);
-        assert_eq!(arrived, std::mem::take(&mut expected));
+        assert_eq!(arrived, expected);
     }
 }
 

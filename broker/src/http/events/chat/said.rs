@@ -261,6 +261,14 @@ mod tests {
     }
 
     #[test]
+    fn what_an_answer_refers_to_is_kept_as_it_was() {
+        for of in ["0.9437065303659813", "[5e-324,{\"n\":2}]"] {
+            let said = read(&format!("{{\"ping\":1,\"ref\":{of}}}")).unwrap();
+            assert_eq!(said.of.to_string(), of);
+        }
+    }
+
+    #[test]
     fn a_message_has_one_place_and_one_payload() {
         let topic = |fields: &str| topic_of(&format!("{{\"publish\":{{{fields}}}}}"));
         let says = "\"payload\":\"hi\"";
