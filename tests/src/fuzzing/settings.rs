@@ -51,10 +51,18 @@ fn check_file(text: &str) {
     if !text.starts_with('\u{FEFF}') {
         let below = Settings::parse(NAME, &format!("# a line more\n{text}"));
         assert_eq!(read.is_ok(), below.is_ok(), "a comment decides");
-        if let (Err(read), Err(below)) = (read, below) {
+        if let (Err(read), Err(below)) = (read, below)
+            && !is_too_deep(&read)
+            && !is_too_deep(&below)
+        {
             assert_eq!(moved(&read, 1), moved(&below, 0), "a line further down");
         }
     }
+}
+
+/// The reader gave up. How deep a key may be depends, by a little, on what stands above it.
+fn is_too_deep(errors: &ConfigErrors) -> bool {
+    errors.lines().any(|line| line.contains("recursion limit"))
 }
 
 /// The line that a problem names first.
