@@ -33,6 +33,8 @@ pub struct Limits {
     pub max_user_property_bytes: u32,
     /// Filters of one SUBSCRIBE; 0: no limit.
     pub max_filters_per_subscribe: u32,
+    /// Filters that one connection asks for or gives back in a second; 0: no limit.
+    pub filters_per_second_per_client: u32,
     /// Shared subscriptions of everybody; 0: no limit.
     pub max_share_groups: u32,
     /// The same of one user; 0: no limit.
@@ -100,6 +102,7 @@ impl Default for Limits {
             max_user_properties: 128,
             max_user_property_bytes: 16_384,
             max_filters_per_subscribe: 1000,
+            filters_per_second_per_client: 100,
             max_share_groups: 100_000,
             max_share_groups_per_user: 1000,
             publishes_per_second_per_client: 0,
@@ -199,6 +202,12 @@ impl Section for Limits {
             (
                 "max_filters_per_subscribe",
                 u64::from(self.max_filters_per_subscribe),
+                0..=1_000_000,
+                "0 is no limit",
+            ),
+            (
+                "filters_per_second_per_client",
+                u64::from(self.filters_per_second_per_client),
                 0..=1_000_000,
                 "0 is no limit",
             ),

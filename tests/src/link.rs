@@ -10,6 +10,10 @@ use crate::ClientError;
 use crate::secure::Stream;
 use crate::websocket::{self, Incoming};
 
+/// Bytes written at once: while the kernel copies more, a client keeps the broker, on the same machine, from
+/// its processor.
+const PIECE: usize = 16 * 1024;
+
 /// Where and how to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
@@ -143,9 +147,11 @@ impl Link {
     /// # Errors
     /// As [`Link::send`].
     pub fn write_raw(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        self.stream
-            .write_all(bytes)
-            .map_err(|error| ClientError::from_io(error, crate::DEADLINE))
+        for piece in bytes.chunks(PIECE) {
+            let written = self.stream.write_all(piece);
+            written.map_err(|error| ClientError::from_io(error, crate::DEADLINE))?;
+        }
+        Ok(())
     }
 
     /// MQTT bytes that came and were not taken.

@@ -1,14 +1,15 @@
-//! Publishers that are held to a rate: of a client, of a user, of a room. Times are only asserted from
-//! below: what is given back by time cannot have come earlier. And publishers that are held to nothing, but
-//! send more at once than one turn takes.
+//! Clients that are held to a rate: of a client, of a user, of a room. Times are only asserted from
+//! below: what is given back by time cannot have come earlier.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
-use tidings_core::codec::{Connect, ReasonCode, Version};
+use tidings_core::codec::{
+    Connect, Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, UnsubAck,
+    Unsubscribe, Version,
+};
 use tidings_core::message::QoS;
 use tidings_tests::raw_client::publish_packet;
-use tidings_tests::{RawClient, TidingsOptions, clean};
+use tidings_tests::{RawClient, TidingsOptions, clean, persistent};
 
 #[test]
 fn a_client_over_its_rate_is_read_slower_and_loses_nothing() {
@@ -107,31 +108,67 @@ fn a_room_over_its_rate_refuses_and_other_rooms_do_not() {
     broker.expect_hits("publish_rate_per_room", 1);
 }
 
+fn filter(filter: String) -> SubscribeFilter {
+    SubscribeFilter {
+        filter,
+        qos: QoS::AtLeastOnce,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: RetainHandling::DoNotSend,
+    }
+}
+
 #[test]
-fn who_sends_much_at_once_waits_in_line_and_is_answered() {
-    const MUCH: u16 = 3000;
-    let broker = TidingsOptions::new().set("server.shards", 2).start();
-    thread::scope(|scope| {
-        for number in 0..6 {
-            let broker = &broker;
-            scope.spawn(move || {
-                for is_gone in [false, true, false] {
-                    let id = format!("much-{number}");
-                    let mut client = RawClient::connect(broker.tcp(), &clean(Version::V311, &id));
-                    let packets =
-                        (1..=MUCH).map(|id| publish_packet("t", b"x", QoS::AtLeastOnce, id));
-                    client.try_send_all(packets).unwrap();
-                    if is_gone {
-                        // While it is in line: others have their turn all the same.
-                        client.abandon();
-                        continue;
-                    }
-                    for id in 1..=MUCH {
-                        client.expect_puback(id);
-                    }
-                    client.disconnect();
-                }
-            });
+fn a_client_over_its_rate_of_filters_is_read_slower_and_has_them_all() {
+    let broker = TidingsOptions::new()
+        .set("limits.filters_per_second_per_client", 20)
+        .set("mqtt.max_subscriptions_per_session", 30)
+        .start();
+    for connect in [
+        clean(Version::V5, "comes-and-goes"),
+        persistent(Version::V5, "stays"),
+    ] {
+        let mut client = RawClient::connect(broker.tcp(), &connect);
+        let names: Vec<String> = (0..15).map(|n| format!("watched/{n}")).collect();
+        let began = Instant::now();
+        // 30 at once, 20 a second: what comes fourth waits for what came third.
+        for packet_id in [1, 3] {
+            let filters = names.iter().cloned().map(filter).collect();
+            client.send(&Packet::Subscribe(Subscribe {
+                packet_id,
+                subscription_id: None,
+                user: Vec::new(),
+                filters,
+            }));
+            client.send(&Packet::Unsubscribe(Unsubscribe {
+                packet_id: packet_id + 1,
+                user: Vec::new(),
+                filters: names.clone(),
+            }));
         }
-    });
+        client.send(&publish_packet("t", b"x", QoS::AtLeastOnce, 5));
+        // SUBACK waits until all shards know of it, UNSUBACK does not.
+        let mut answered: Vec<u16> = (0..4)
+            .map(|_| match client.next().packet() {
+                Packet::SubAck(SubAck {
+                    packet_id, reasons, ..
+                })
+                | Packet::UnsubAck(UnsubAck {
+                    packet_id, reasons, ..
+                }) => {
+                    assert!(!reasons.iter().any(|reason| reason.is_failure()));
+                    packet_id
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        answered.sort_unstable();
+        assert_eq!(answered, [1, 2, 3, 4]);
+        client.expect_puback(5);
+        assert!(
+            began.elapsed() >= Duration::from_millis(1400),
+            "60 filters, of which 30 at 20 a second"
+        );
+    }
+    broker.expect_hits("filter_rate", 2);
 }

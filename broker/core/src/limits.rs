@@ -75,6 +75,8 @@ limits! {
     UserPropertyBytes "user_property_bytes" "limits.max_user_property_bytes";
     /// Filters of one SUBSCRIBE.
     FiltersPerSubscribe "filters_per_subscribe" "limits.max_filters_per_subscribe";
+    /// Filters of one client in a second.
+    FilterRate "filter_rate" "limits.filters_per_second_per_client";
     /// Subscriptions of one session.
     Subscriptions "subscriptions" "mqtt.max_subscriptions_per_session";
     /// Shared subscriptions of everybody.
@@ -294,6 +296,8 @@ pub struct Bounds {
     pub user_property_bytes: usize,
     /// Filters of one SUBSCRIBE.
     pub filters_per_subscribe: usize,
+    /// Filters that one client asks for or gives back.
+    pub filters: Rate,
     /// Retained messages of all topics.
     pub retained_messages: u64,
     /// Bytes of all retained messages, topics included.

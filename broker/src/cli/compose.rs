@@ -112,7 +112,7 @@ pub(super) fn broker_options(settings: &Settings) -> Result<BrokerOptions, Strin
             keep_alive_max_s: mqtt.keep_alive_max_s,
             max_subscriptions: mqtt.max_subscriptions_per_session,
             append_queue_bytes: settings.journal.queue_max_bytes,
-            bounds: bounds(limits),
+            bounds: bounds(limits, mqtt.max_subscriptions_per_session),
             ..SessionLimits::default()
         },
         rules: Arc::new(rules(&settings.topics)?),
@@ -181,13 +181,18 @@ fn limit_options(limits: &tidings_config::Limits) -> limits::Options {
     }
 }
 
-fn bounds(limits: &tidings_config::Limits) -> Bounds {
+fn bounds(limits: &tidings_config::Limits, subscriptions: u32) -> Bounds {
     Bounds {
         topic_bytes: limits.max_topic_bytes as usize,
         topic_levels: limits.max_topic_levels as usize,
         user_properties: limits.max_user_properties as usize,
         user_property_bytes: limits.max_user_property_bytes as usize,
         filters_per_subscribe: limits.max_filters_per_subscribe as usize,
+        filters: Rate {
+            per_second: u64::from(limits.filters_per_second_per_client),
+            // Who comes back asks for all of them.
+            burst: u64::from(subscriptions),
+        },
         retained_messages: limits.max_retained_messages,
         retained_bytes: limits.max_retained_mib.saturating_mul(MIB),
         retained_messages_per_user: limits.max_retained_messages_per_user,

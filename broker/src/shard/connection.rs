@@ -44,6 +44,8 @@ pub(super) struct Connection {
     /// The read loop, while it pauses.
     paused_reader: Cell<Option<Waker>>,
     pub read_loop: RefCell<Option<AbortHandle>>,
+    /// What is written next is written in its turn.
+    pub has_more_to_write: Cell<bool>,
     /// A task waits for the socket to take more output.
     pub draining: Cell<bool>,
     /// The connection is to be closed once its output is written, or at this instant.
@@ -131,6 +133,7 @@ impl Connection {
             paused: Cell::new(false),
             paused_reader: Cell::new(None),
             read_loop: RefCell::new(None),
+            has_more_to_write: Cell::new(false),
             draining: Cell::new(false),
             closing: Cell::new(None),
             changed: OnceCell::new(),

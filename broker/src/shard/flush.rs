@@ -27,8 +27,8 @@ use tracing::{debug, error, info};
 use super::alarm::Alarm;
 use super::connection::{Connection, Connections};
 use super::mailbox::{Arrival, Visit};
-use super::reading::{Gate, READ_BUFFER, after_others, read_loop};
-use super::turns::Turns;
+use super::reading::{Gate, READ_BUFFER, read_loop};
+use super::turns::{Side, Turns};
 use super::{Report, Shared};
 use crate::auth::{Credentials, DoorMode};
 use crate::handshake::Origin;
@@ -39,8 +39,16 @@ use crate::transport::close_gently;
 /// How long a connection that is being closed may take to accept its last bytes.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 
-/// Writes to one socket in a row: with the default output some hundred kilobytes.
-const WRITE_ROUNDS: usize = 8;
+/// Writes to one socket in a row: what was there, and what the session read on meanwhile.
+const WRITE_ROUNDS: usize = 2;
+
+/// How some rounds of writing to a socket ended.
+enum Written {
+    /// Nothing is left, or nobody is there.
+    All,
+    /// There may be more.
+    Much,
+}
 
 /// The packet type of PUBLISH (§2.1.2).
 const PUBLISH: u8 = 3;
@@ -415,9 +423,28 @@ impl Local {
     }
 
     /// Writes what the socket takes; ready when nothing is left, not in TLS either, or the
-    /// connection is broken and ended. A session that reads on fills its output while it is written: after some rounds
-    /// others have a turn.
-    fn poll_write(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<()> {
+    /// connection is broken and ended. A session that reads on fills its output while it is written: after
+    /// some rounds the connection stands in line for its next turn.
+    fn poll_write(self: &Rc<Self>, connection: &Connection, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let is_turn = connection.has_more_to_write.get();
+            if is_turn {
+                let turn = (connection.id, Side::Write);
+                ready!(self.turns.poll(self, turn, cx));
+                connection.has_more_to_write.set(false);
+            }
+            let written = self.poll_rounds(connection, cx);
+            if is_turn {
+                self.turns.over();
+            }
+            match ready!(written) {
+                Written::All => return Poll::Ready(()),
+                Written::Much => connection.has_more_to_write.set(true),
+            }
+        }
+    }
+
+    fn poll_rounds(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<Written> {
         for _ in 0..WRITE_ROUNDS {
             let is_traced = self.shared.tracing.is_on();
             if is_traced {
@@ -438,7 +465,7 @@ impl Local {
                         let now_us = self.shared.clock.now_us();
                         self.stopwatch.drained(connection.id, now_us);
                     }
-                    return Poll::Ready(());
+                    return Poll::Ready(Written::All);
                 }
                 Ok(len) => {
                     self.bytes_sent.set(self.bytes_sent.get() + len as u64);
@@ -452,11 +479,11 @@ impl Local {
                 Err(error) => {
                     debug!(peer = %connection.origin, %error, "cannot write");
                     self.end(connection);
-                    return Poll::Ready(());
+                    return Poll::Ready(Written::All);
                 }
             }
         }
-        after_others(cx)
+        Poll::Ready(Written::Much)
     }
 
     /// Writes whenever the socket takes something, until nothing is left; then closes, if that was

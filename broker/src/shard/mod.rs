@@ -8,11 +8,12 @@
 
 mod alarm;
 mod connection;
-mod cores;
+
 mod flush;
 mod mailbox;
 mod pings;
 mod reading;
+mod scheduling;
 mod search;
 mod tap;
 mod turns;
@@ -42,8 +43,8 @@ use crate::trace::Tracing;
 use flush::Local;
 pub(crate) use pings::Pings;
 
-pub(crate) use cores::cores_for;
 pub(crate) use mailbox::{Arrival, Command, Mailboxes, mailboxes};
+pub(crate) use scheduling::cores_for;
 pub(crate) use search::{Online, Search};
 pub(crate) use turns::TURN;
 
@@ -134,7 +135,8 @@ impl ShardThread {
         let name = format!("shard-{}", options.id);
         let shared_report = report.clone();
         let thread = thread::Builder::new().name(name).spawn(move || {
-            core.into_iter().for_each(cores::stay_on);
+            core.into_iter().for_each(scheduling::stay_on);
+            scheduling::ask_for_short_slices();
             let run = || run(options, shared, inbox, shared_report, start);
             ended(match catch_unwind(AssertUnwindSafe(run)) {
                 Ok(Ok(())) => Ended::Quiet,

@@ -19,6 +19,7 @@ use tracing::debug;
 
 use super::connection::Connection;
 use super::flush::Local;
+use super::turns::Side;
 
 /// Bytes of the read buffer of a thread: deep batches of small packets, and what a connection that
 /// is paused may leave behind.
@@ -60,7 +61,7 @@ fn poll_reading(
             let is_turn = connection.more.get();
             if is_turn {
                 ready!(poll_gate(local, cx));
-                ready!(local.turns.poll(local, connection.id, cx));
+                ready!(local.turns.poll(local, (connection.id, Side::Read), cx));
             }
             connection.offer_rest.set(false);
             local.receive(connection, &[]);
@@ -88,7 +89,7 @@ fn poll_reading(
 
 /// Goes on after everybody else had a turn. A task that only wakes itself would have dozens of turns before
 /// the runtime looks which sockets have become ready: this one waits for that.
-pub(super) fn after_others<T>(cx: &mut Context<'_>) -> Poll<T> {
+fn after_others<T>(cx: &mut Context<'_>) -> Poll<T> {
     // The first poll leaves our waker with the runtime, which wakes it when it has looked.
     let _ = pin!(tokio::task::yield_now()).poll(cx);
     Poll::Pending

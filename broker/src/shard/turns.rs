@@ -1,6 +1,7 @@
-//! Who has more to be done than one turn takes (see [`Received::more`]) waits in line for the next one:
-//! the runtime looks at all sockets before each, and one connection after the other has its turn. So how
-//! long a connection keeps others waiting does not grow with how much it sends.
+//! Who has more to be done than one turn takes (see [`Received::more`]), or has more to get than is written
+//! in one, waits in line for the next one: the runtime looks at all sockets before each, and one connection
+//! after the other has its turn. So how long a connection keeps others waiting does not grow with how much
+//! it sends, nor with how much it has missed.
 //!
 //! Who asks for little does not wait here.
 //!
@@ -24,27 +25,39 @@ pub(crate) const TURN: u64 = 256;
 /// Between two looks at the sockets there are as many turns as fit into this, at least one.
 const TOGETHER: Duration = Duration::from_micros(50);
 
+/// What a turn is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// To handle what was read from the connection.
+    Read,
+    /// To write to it.
+    Write,
+}
+
+/// Who stands in line.
+type Who = (ConnId, Side);
+
 /// The line of a thread.
 #[derive(Default)]
 pub(super) struct Turns {
-    line: RefCell<VecDeque<(ConnId, Waker)>>,
+    line: RefCell<VecDeque<(Who, Waker)>>,
     /// Whose turn it is.
-    now: Cell<Option<ConnId>>,
+    now: Cell<Option<Who>>,
     /// When the sockets were looked at last, while somebody leads.
     looked: Cell<Option<Instant>>,
 }
 
 impl Turns {
-    /// Ready when it is the turn of a connection.
-    pub fn poll(&self, local: &Rc<Local>, conn: ConnId, cx: &Context<'_>) -> Poll<()> {
-        if self.now.get() == Some(conn) {
+    /// Ready when it is somebody's turn.
+    pub fn poll(&self, local: &Rc<Local>, who: Who, cx: &Context<'_>) -> Poll<()> {
+        if self.now.get() == Some(who) {
             self.now.set(None);
             return Poll::Ready(());
         }
         let mut line = self.line.borrow_mut();
-        match line.iter_mut().find(|(waiting, _)| *waiting == conn) {
+        match line.iter_mut().find(|(waiting, _)| *waiting == who) {
             Some((_, waker)) => waker.clone_from(cx.waker()),
-            None => line.push_back((conn, cx.waker().clone())),
+            None => line.push_back((who, cx.waker().clone())),
         }
         if self.looked.get().is_none() {
             self.looked.set(Some(Instant::now()));
@@ -62,8 +75,8 @@ impl Turns {
 
     fn next(&self) {
         // Who is gone does not come, and the one behind it waits for the next look.
-        if let Some((conn, waker)) = self.line.borrow_mut().pop_front() {
-            self.now.set(Some(conn));
+        if let Some((who, waker)) = self.line.borrow_mut().pop_front() {
+            self.now.set(Some(who));
             waker.wake();
         }
     }

@@ -1,4 +1,4 @@
-//! Publishers that are held to a rate, and what is beyond the limits of a shard.
+//! Clients that are held to a rate, and what is beyond the limits of a shard.
 //!
 //! Who publishes more than it may is read slower: its connection pauses until time has given back what
 //! was spent, so that a client notices nothing but a full socket. What is spent is taken per read, and a
@@ -105,6 +105,27 @@ impl Shard {
         // Others wait for the same: who would wait long is told so by the next publish.
         let wait_ms = own_ms.max(user_ms.min(PATIENCE_MS));
         (wait_ms > 0).then_some(wait_ms)
+    }
+
+    /// A connection asked for so many filters, or gave them back; gives the milliseconds to wait.
+    pub(super) fn charge_filters(&mut self, now: Now, conn: ConnId, filters: u64) -> Option<u64> {
+        let rate = self.options.bounds.filters;
+        let session = self.sessions.get_mut(conn)?;
+        let is_held = filters > 0
+            && session.stage == Stage::Online
+            && session.client.identity.kind != IdentityKind::Broker;
+        if !is_held || rate.per_second == 0 {
+            return None;
+        }
+        // One packet is not waited for longer than for as many as may come at once.
+        let filters = filters.min(rate.burst);
+        session.filters.spend(rate, filters, now.monotonic_ms);
+        let wait_ms = session.filters.wait_ms(rate, now.monotonic_ms);
+        if wait_ms == 0 {
+            return None;
+        }
+        self.hit(Limit::FilterRate);
+        Some(wait_ms)
     }
 
     /// Does not read a connection for a while.

@@ -22,6 +22,12 @@ const SHORT_ACK_BYTES: usize = 4;
 /// A filter takes as long as some small messages.
 const FILTER_WEIGHT: u64 = 4;
 
+/// So many bytes take as long to handle as a small packet.
+const PACKET_BYTES: usize = 512;
+
+/// A retained message takes as long as some that only pass.
+const RETAINED_WEIGHT: u64 = 3;
+
 impl Shard {
     /// Bytes that a client sent after its CONNECT. Whole packets are used, as many as are one turn; the
     /// rest is to be offered again with what follows. A connection that is unknown or closing uses
@@ -49,6 +55,8 @@ impl Shard {
         }
         let allowed = allowance;
         let most = self.most_of_a_packet();
+        // Until when it asked for more filters than it may.
+        let mut filters_wait_ms = None;
         // The topic of the last PUBLISH, which tends to come again.
         let mut known_topic = self.last_topic(conn);
         while let Some(session) = self.sessions.get_mut(conn) {
@@ -92,6 +100,10 @@ impl Shard {
                             break;
                         }
                         consumed += used;
+                        done += (used / PACKET_BYTES) as u64;
+                        if publish.retain {
+                            done += RETAINED_WEIGHT;
+                        }
                         if is_new {
                             known_topic = self.last_topic(conn);
                         }
@@ -110,12 +122,17 @@ impl Shard {
             match decode_most(Some(version), rest, most) {
                 Ok(None) => break,
                 Ok(Some((packet, used))) => {
-                    done += FILTER_WEIGHT * filters_of(&packet);
+                    let filters = filters_of(&packet);
+                    done += FILTER_WEIGHT * filters + (used / PACKET_BYTES) as u64;
                     if self.handle_packet(now, conn, packet) == Taken::Wait {
                         paused = true;
                         break;
                     }
                     consumed += used;
+                    filters_wait_ms = self.charge_filters(now, conn, filters);
+                    if filters_wait_ms.is_some() {
+                        break;
+                    }
                 }
                 Err(error) => {
                     self.protocol_error(now, conn, error.reason(), &error.to_string());
@@ -126,18 +143,20 @@ impl Shard {
         if self.sessions.get(conn).is_none() {
             consumed = bytes.len();
         }
+        let mut wait_ms = filters_wait_ms;
         if is_held {
             let charged = self.charge(now, conn, allowed - allowance, consumed as u64);
             // What was left unread has to be offered again, whatever others gave back meanwhile.
-            if let Some(wait_ms) = charged.or((allowance == 0).then_some(1)) {
-                self.hold(now, conn, wait_ms);
-                self.read_on(now);
-                return Received {
-                    consumed,
-                    more: false,
-                    paused: true,
-                };
-            }
+            wait_ms = wait_ms.max(charged).or((allowance == 0).then_some(1));
+        }
+        if let Some(wait_ms) = wait_ms {
+            self.hold(now, conn, wait_ms);
+            self.read_on(now);
+            return Received {
+                consumed,
+                more: false,
+                paused: true,
+            };
         }
         if paused && let Some(session) = self.sessions.get_mut(conn) {
             session.paused = true;

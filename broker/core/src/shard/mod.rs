@@ -115,8 +115,8 @@ pub struct Options {
     /// Bytes on their way to the journal above which publishers pause.
     pub append_queue_bytes: usize,
     /// Packets of one connection after which others have a turn, at least 1. A filter counts as some of
-    /// them; acknowledgements do not count, nor do deliveries: what many get is cheap for each because much
-    /// of it is written at once.
+    /// them, and so does a retained message, or a large packet; acknowledgements do not count, nor do
+    /// deliveries: what many get is cheap for each because much of it is written at once.
     pub turn: u64,
     /// How long a position may stay unsaved, milliseconds.
     pub progress_interval_ms: u64,
