@@ -9,6 +9,7 @@ use tidings_core::codec::{
     Ack, Auth, Disconnect, Packet, Publish, PublishProperties, ReasonCode, RetainHandling,
     Subscribe, SubscribeFilter, Unsubscribe, Version, encode,
 };
+use tidings_core::limits::Rate;
 use tidings_core::message::{QoS, Seq};
 use tidings_core::rooms::AccessChange;
 use tidings_core::rules::{Relay, RuleSource};
@@ -112,6 +113,12 @@ fn setup(choices: &mut Choices<'_>) -> Setup {
         options.append_queue_bytes = choices.pick(&[64 * 1024, 500]);
         options.progress_interval_ms = choices.pick(&[1000, 0]);
         options.turn = choices.pick(&[256, 1]);
+        if options.turn == 1 {
+            // And where each has few turns, those who want much are held.
+            let (per_second, burst) = (300, 3);
+            options.bounds.filters = Rate { per_second, burst };
+            options.bounds.publish.messages = Rate { per_second, burst };
+        }
     });
     setup.segments = choices.one_in(8).then(|| u64::from(choices.byte()));
     let relay = RuleSource {

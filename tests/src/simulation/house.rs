@@ -399,13 +399,19 @@ impl House {
         work
     }
 
-    /// Does everything that can be done, until nothing is left.
+    /// Does everything that can be done, until nothing is left. As much time passes as connections wait
+    /// that are held to a rate.
     pub fn settle(&mut self) {
         let mut done = 0;
         loop {
             let work = self.work();
             if work.is_empty() {
-                return;
+                let due_ms = self.shards.iter().filter_map(Shard::due_ms).min();
+                let Some(due_ms) = due_ms else { return };
+                let wait_ms = due_ms.saturating_sub(self.now.monotonic_ms);
+                self.now.monotonic_ms += wait_ms;
+                self.now.unix_ms += wait_ms;
+                self.input_to_all(|| Input::Due);
             }
             for one in work {
                 self.perform(one, &mut None);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use tidings_core::codec::{ReasonCode, Version};
 use tidings_core::journal::{Audience, Record};
+use tidings_core::limits::{Bounds, FlowRate, Rate};
 use tidings_core::message::QoS;
 use tidings_core::shard::{Input, Options};
 
@@ -102,12 +103,12 @@ const FILTERS: &[&str] = &[
 
 /// Runs one schedule.
 pub fn one_schedule(seed: u64, chances: Chances) -> Outcome {
-    Life::new(Seeded::new(seed), turn(seed), chances).live()
+    Life::new(Seeded::new(seed), Pace::of(seed), chances).live()
 }
 
 /// Runs the schedule that `bytes` say, as long as there are any.
 pub fn schedule_from(bytes: &[u8], chances: Chances) -> Outcome {
-    Life::new(Seeded::given(bytes), turn(bytes.len() as u64), chances).live()
+    Life::new(Seeded::given(bytes), Pace::of(bytes.len() as u64), chances).live()
 }
 
 /// What each client saw, and what was wrong with it.
@@ -123,7 +124,7 @@ pub fn calm_schedule(seed: u64, shards: u16, output_bytes: usize, trace: bool) -
         output_bytes: Some(output_bytes),
         thief: false,
     };
-    let mut life = Life::new(Seeded::new(seed), turn(seed), chances);
+    let mut life = Life::new(Seeded::new(seed), Pace::of(seed), chances);
     // A slow receiver is never sent away.
     life.house.setup.options.append_queue_bytes = 1024 * 1024;
     life.live_calmly()
@@ -161,14 +162,44 @@ struct Life {
     refused: usize,
 }
 
-/// What one connection may have done at once: by itself, so that seeds from before there were turns mean
-/// what they meant.
-fn turn(seed: u64) -> u64 {
-    *Seeded::new(!seed).pick(&[1, 3, 256])
+/// What one connection may have done at once, and in a second.
+struct Pace {
+    turn: u64,
+    is_held: bool,
+}
+
+impl Pace {
+    /// Decided by itself, so that seeds from before there was any of this mean what they meant.
+    fn of(seed: u64) -> Self {
+        let mut luck = Seeded::new(!seed);
+        Self {
+            turn: *luck.pick(&[1, 3, 256]),
+            is_held: luck.chance(30),
+        }
+    }
+
+    /// A few at once, and then one in some milliseconds.
+    fn bounds(&self) -> Bounds {
+        if !self.is_held {
+            return Bounds::default();
+        }
+        let rate = |burst| Rate {
+            per_second: 300,
+            burst,
+        };
+        Bounds {
+            filters: rate(2),
+            publish: FlowRate {
+                messages: rate(3),
+                bytes: Rate::NONE,
+            },
+            ..Bounds::default()
+        }
+    }
 }
 
 impl Life {
-    fn new(mut luck: Seeded, turn: u64, chances: Chances) -> Self {
+    fn new(mut luck: Seeded, pace: Pace, chances: Chances) -> Self {
         let mut setup = Setup {
             trace: chances.trace,
             ..Setup::default()
@@ -184,7 +215,8 @@ impl Life {
             topic_alias_maximum: *luck.pick(&[0, 2]),
             append_queue_bytes: *luck.pick(&[2_000, 1024 * 1024]),
             progress_interval_ms: *luck.pick(&[0, 500, 5_000]),
-            turn,
+            turn: pace.turn,
+            bounds: pace.bounds(),
             ..setup.options
         };
         let mut weight = || *luck.pick(&[1, 4, 20]);
