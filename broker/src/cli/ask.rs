@@ -9,7 +9,7 @@ use tidings_broker::control::{self, Reply, Request};
 use tidings_broker::{Broker, BrokerOptions};
 use tidings_config::Settings;
 
-use super::compose;
+use super::{compose, owner};
 
 /// Asks, and gives any answer but an error.
 ///
@@ -21,7 +21,12 @@ pub(super) fn ask(settings: &Settings, request: &Request) -> anyhow::Result<Repl
         .with_context(|| format!("the broker in {} does not answer", data_dir.display()))?;
     let reply = match reply {
         Some(reply) => reply,
-        None => ask_the_store(settings, data_dir, request)?,
+        None => {
+            let actor = Actor::command_line();
+            owner::as_owner(data_dir, || {
+                ask_the_store(settings, data_dir, &actor, request)
+            })?
+        }
     };
     match reply {
         Reply::Error(error) => Err(anyhow::Error::msg(error)),
@@ -31,7 +36,12 @@ pub(super) fn ask(settings: &Settings, request: &Request) -> anyhow::Result<Repl
 
 /// A broker without listeners, for as long as one request takes: everything that a running one does
 /// with the data directory is done in the same way.
-fn ask_the_store(settings: &Settings, data_dir: &Path, request: &Request) -> anyhow::Result<Reply> {
+fn ask_the_store(
+    settings: &Settings,
+    data_dir: &Path,
+    actor: &Actor,
+    request: &Request,
+) -> anyhow::Result<Reply> {
     let options = BrokerOptions {
         listeners: Vec::new(),
         shards: 1,
@@ -44,7 +54,7 @@ fn ask_the_store(settings: &Settings, data_dir: &Path, request: &Request) -> any
     runtime.block_on(async {
         let broker = Broker::start(options)
             .with_context(|| format!("cannot open {}", data_dir.display()))?;
-        let reply = control::execute(&broker, &Actor::command_line(), request.clone()).await;
+        let reply = control::execute(&broker, actor, request.clone()).await;
         broker.shutdown().await?;
         anyhow::Ok(reply)
     })

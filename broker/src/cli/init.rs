@@ -16,7 +16,7 @@ use tidings_broker::tls::authority::{self, Authority};
 use tidings_config::{Settings, Sources};
 use tidings_core::account::ADMIN;
 
-use super::{SettingsArgs, ask, secret};
+use super::{SettingsArgs, ask, owner, secret};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Init {
@@ -86,13 +86,16 @@ pub(super) fn run(args: &Init) -> anyhow::Result<ExitCode> {
             roles: vec![ADMIN.to_owned()],
         },
     )?;
-    signing::create_key(&args.data_dir)
-        .with_context(|| format!("cannot write {}", key.display()))?;
-    if args.tls {
-        authority
-            .create(&args.tls_name)
-            .context("cannot make a CA and a certificate")?;
-    }
+    owner::as_owner(&args.data_dir, || {
+        signing::create_key(&args.data_dir)
+            .with_context(|| format!("cannot write {}", key.display()))?;
+        if args.tls {
+            authority
+                .create(&args.tls_name)
+                .context("cannot make a CA and a certificate")?;
+        }
+        Ok(())
+    })?;
     // Last: who has a settings file has everything that it speaks of.
     write_settings(&args.config, &args.data_dir, args.tls.then_some(&authority))
         .with_context(|| format!("cannot write {}", args.config.display()))?;
@@ -142,10 +145,13 @@ fn note(data_dir: &Path, args: &Token) -> anyhow::Result<()> {
         Some(Reply::Error(error)) => bail!(error),
         Some(_) => Ok(()),
         None => {
-            let log = AuditLog::open(data_dir, audit::Options::default())?;
-            request.note(&log, &Actor::command_line());
-            log.flush();
-            Ok(())
+            let actor = Actor::command_line();
+            owner::as_owner(data_dir, || {
+                let log = AuditLog::open(data_dir, audit::Options::default())?;
+                request.note(&log, &actor);
+                log.flush();
+                Ok(())
+            })
         }
     }
 }

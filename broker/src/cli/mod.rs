@@ -14,6 +14,7 @@ mod links;
 mod logging;
 mod man;
 mod mqtt_client;
+mod owner;
 mod ports_file;
 mod publish;
 mod reload;

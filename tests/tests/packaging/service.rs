@@ -1,0 +1,45 @@
+//! A service of its own user: whose its files are.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::Path;
+
+use tempfile::TempDir;
+use tidings_tests::tidings_process::tidings;
+
+/// Of nobody, whom every machine has.
+const OTHER: u32 = 65_534;
+
+#[test]
+fn an_account_that_root_adds_while_the_service_is_stopped_is_in_files_of_the_service() {
+    let data = TempDir::new().expect("a directory");
+    let own = fs::metadata(data.path()).expect("it is there").uid();
+    // Only root can give a directory away; without that nothing but the command is tried.
+    let owner = match chown(data.path(), Some(OTHER), Some(OTHER)) {
+        Ok(()) => OTHER,
+        Err(_) => own,
+    };
+    let place = data.path().to_str().expect("a path in UTF-8");
+    let add = ["user", "add", "ann", "--no-password", "--data-dir", place];
+    let output = tidings(add);
+    assert!(output.status.success(), "{output:?}");
+    let mut seen = 0;
+    each_file(data.path(), &mut |file, of| {
+        assert_eq!(of, owner, "{}", file.display());
+        seen += 1;
+    });
+    assert!(seen > 5, "{seen} files");
+    let audit = fs::read_to_string(data.path().join("audit/audit.jsonl")).expect("it is there");
+    assert!(audit.contains(&format!("\"uid:{own}\"")), "{audit}");
+}
+
+fn each_file(folder: &Path, see: &mut impl FnMut(&Path, u32)) {
+    for entry in fs::read_dir(folder).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let metadata = entry.metadata().expect("it is there");
+        see(&entry.path(), metadata.uid());
+        if metadata.is_dir() {
+            each_file(&entry.path(), see);
+        }
+    }
+}
