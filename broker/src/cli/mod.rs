@@ -29,6 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tidings_config::{Settings, Sources};
+use tracing::Level;
 
 /// Exit code of a command that did its work and found something wrong.
 const FOUND_PROBLEMS: u8 = 1;
@@ -143,7 +144,8 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Man(args)) => man::run(&args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("tidings: {error:#}");
+        let mark = logging::mark(Level::ERROR);
+        eprintln!("{mark}tidings: {error:#}");
         ExitCode::FAILURE
     })
 }

@@ -1,10 +1,12 @@
-//! A service of its own user: whose its files are.
+//! A service of its own user, under a service manager: whose its files are, and what its journal hears.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
+use std::process::Command;
 
 use tempfile::TempDir;
+use tidings_tests::binary;
 use tidings_tests::tidings_process::tidings;
 
 /// Of nobody, whom every machine has.
@@ -42,4 +44,27 @@ fn each_file(folder: &Path, see: &mut impl FnMut(&Path, u32)) {
             each_file(&entry.path(), see);
         }
     }
+}
+
+#[test]
+fn the_journal_hears_that_it_is_an_error_and_no_other_file_does() {
+    let folder = TempDir::new().expect("a directory");
+    let said = |journal: &dyn Fn(&File) -> String| {
+        let path = folder.path().join("said");
+        let file = File::create(&path).expect("a file");
+        let status = Command::new(binary::tidings())
+            .args(["serve", "--config", "/nowhere.toml"])
+            .env("JOURNAL_STREAM", journal(&file))
+            .stderr(file)
+            .status();
+        assert!(!status.expect("the program").success());
+        fs::read_to_string(path).expect("it is there")
+    };
+    let itself = said(&|file| {
+        let is = file.metadata().expect("it is open");
+        format!("{}:{}", is.dev(), is.ino())
+    });
+    assert!(itself.starts_with("<3>tidings: "), "{itself}");
+    let another = said(&|_| "1:1".to_owned());
+    assert!(another.starts_with("tidings: "), "{another}");
 }
