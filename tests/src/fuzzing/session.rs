@@ -145,6 +145,7 @@ fn setup(choices: &mut Choices<'_>) -> Setup {
 impl Crowd {
     fn new(choices: &mut Choices<'_>) -> Self {
         let mut house = House::new(setup(choices));
+        house.waits = true;
         let clients = NAMES.iter().map(|name| {
             let client = house.add_client(Login::v5(name));
             house.clients[client.0].auto_ack = false;

@@ -176,6 +176,8 @@ pub struct House {
     pub hold_batches: bool,
     /// Shards do not hear each other.
     pub hold_mail: bool,
+    /// While nothing else is to be done, time passes until nobody is held to a rate.
+    pub waits: bool,
 
     rules: Arc<Rules>,
     batches: Vec<VecDeque<Arc<Batch>>>,
@@ -209,6 +211,7 @@ impl House {
             hold_commits: false,
             hold_batches: false,
             hold_mail: false,
+            waits: false,
             rules: Arc::new(rules),
             batches: vec![VecDeque::new(); count],
             mail: Vec::new(),
@@ -399,15 +402,16 @@ impl House {
         work
     }
 
-    /// Does everything that can be done, until nothing is left. As much time passes as connections wait
-    /// that are held to a rate.
+    /// Does everything that can be done, until nothing is left; see also [`House::waits`].
     pub fn settle(&mut self) {
         let mut done = 0;
         loop {
             let work = self.work();
             if work.is_empty() {
                 let due_ms = self.shards.iter().filter_map(Shard::due_ms).min();
-                let Some(due_ms) = due_ms else { return };
+                let Some(due_ms) = due_ms.filter(|_| self.waits) else {
+                    return;
+                };
                 let wait_ms = due_ms.saturating_sub(self.now.monotonic_ms);
                 self.now.monotonic_ms += wait_ms;
                 self.now.unix_ms += wait_ms;

@@ -245,6 +245,7 @@ impl Life {
             thief: None,
             refused: 0,
         };
+        life.house.waits = true;
         let people = life.luck.within(2..6) as usize;
         for number in 0..people {
             life.add_person(number);
