@@ -72,6 +72,13 @@ impl Transport {
         }
     }
 
+    /// What came is acknowledged at once, below MQTT: see [`Wire::quick_ack`].
+    pub fn quick_ack(&self) {
+        if let Self::Wire(wire) = self {
+            wire.quick_ack();
+        }
+    }
+
     /// Asks the peer for a sign of life, where that can be asked below MQTT.
     pub fn ping(&mut self) {
         if let Self::WebSocket(stream) = self {

@@ -25,6 +25,10 @@ use crate::transport::Transport;
 /// Bytes that are read at once at least: a turn of the smallest packets.
 const LEAST_READ: usize = 512;
 
+/// What comes after as many writes is acknowledged at once, below MQTT: CONNACK, SUBACK and what was missed, which
+/// scripts wait for and then go. After each write the system delays the next acknowledgement.
+const FIRST_WRITES: u8 = 4;
+
 /// A connection; see the module.
 pub(super) struct Connection {
     pub id: ConnId,
@@ -44,6 +48,8 @@ pub(super) struct Connection {
     /// The read loop, while it pauses.
     paused_reader: Cell<Option<Waker>>,
     pub read_loop: RefCell<Option<AbortHandle>>,
+    /// Writes that are left of the first ones.
+    first_writes: Cell<u8>,
     /// What is written next is written in its turn.
     pub has_more_to_write: Cell<bool>,
     /// A task waits for the socket to take more output.
@@ -133,6 +139,7 @@ impl Connection {
             paused: Cell::new(false),
             paused_reader: Cell::new(None),
             read_loop: RefCell::new(None),
+            first_writes: Cell::new(FIRST_WRITES),
             has_more_to_write: Cell::new(false),
             draining: Cell::new(false),
             closing: Cell::new(None),
@@ -171,10 +178,17 @@ impl Connection {
     /// Writes what the socket takes at once. Only one waker waits for a socket: while a task
     /// drains, nobody else may write.
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.transport.borrow_mut().as_mut() {
-            Some(transport) => Pin::new(transport).poll_write(cx, bytes),
-            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        let mut transport = self.transport.borrow_mut();
+        let Some(transport) = transport.as_mut() else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let written = Pin::new(&mut *transport).poll_write(cx, bytes);
+        let left = self.first_writes.get();
+        if left > 0 && written.is_ready() {
+            self.first_writes.set(left - 1);
+            transport.quick_ack();
         }
+        written
     }
 
     /// Ready when all that was written is with the system.

@@ -145,6 +145,17 @@ impl Wire {
         })
     }
 
+    /// What came is acknowledged at once for a while (tcp(7), TCP_QUICKACK). A client whose socket gathers small
+    /// packets (RFC 896) sends the next one only then; and what it has not sent when it closes with something
+    /// unread, it never sends.
+    pub fn quick_ack(&self) {
+        let (Self::Plain(socket) | Self::Tls(socket, _)) = self;
+        if let Socket::Tcp(socket) = socket {
+            // Without it everything comes as well, but later.
+            let _ = net::sockopt::set_tcp_quickack(socket, true);
+        }
+    }
+
     /// Word for logs.
     pub const fn kind(&self) -> &'static str {
         match self {
