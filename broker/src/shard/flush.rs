@@ -39,15 +39,12 @@ use crate::transport::close_gently;
 /// How long a connection that is being closed may take to accept its last bytes.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 
-/// Writes to one socket in a row: what was there, and what the session read on meanwhile.
-const WRITE_ROUNDS: usize = 2;
-
-/// How some rounds of writing to a socket ended.
+/// What a write left.
 enum Written {
-    /// Nothing is left, or nobody is there.
+    /// Nothing, or nobody is there.
     All,
-    /// There may be more.
-    Much,
+    /// What the socket did not take, or the session has read on meanwhile.
+    Part,
 }
 
 /// The packet type of PUBLISH (§2.1.2).
@@ -423,8 +420,8 @@ impl Local {
     }
 
     /// Writes what the socket takes; ready when nothing is left, not in TLS either, or the
-    /// connection is broken and ended. A session that reads on fills its output while it is written: after
-    /// some rounds the connection stands in line for its next turn.
+    /// connection is broken and ended. A session that reads on fills its output while it is written: the
+    /// connection stands in line for each further write.
     fn poll_write(self: &Rc<Self>, connection: &Connection, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let is_turn = connection.has_more_to_write.get();
@@ -433,26 +430,28 @@ impl Local {
                 ready!(self.turns.poll(self, turn, cx));
                 connection.has_more_to_write.set(false);
             }
-            let written = self.poll_rounds(connection, cx);
+            let written = self.poll_write_once(connection, cx);
             if is_turn {
                 self.turns.over();
             }
             match ready!(written) {
                 Written::All => return Poll::Ready(()),
-                Written::Much => connection.has_more_to_write.set(true),
+                Written::Part => connection.has_more_to_write.set(true),
             }
         }
     }
 
-    fn poll_rounds(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<Written> {
-        for _ in 0..WRITE_ROUNDS {
-            let is_traced = self.shared.tracing.is_on();
+    /// One write, or none if there is nothing: then all is to leave TLS, too.
+    fn poll_write_once(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<Written> {
+        let is_traced = self.shared.tracing.is_on();
+        let id = connection.id;
+        loop {
             if is_traced {
                 self.tap_writes(connection);
             }
             let written = {
                 let shard = self.shard.borrow();
-                let bytes = shard.outgoing(connection.id);
+                let bytes = shard.outgoing(id);
                 if bytes.is_empty() {
                     ready!(connection.poll_flush(cx)).map(|()| 0)
                 } else {
@@ -463,7 +462,7 @@ impl Local {
                 Ok(0) => {
                     if self.stopwatch.has_waiting() {
                         let now_us = self.shared.clock.now_us();
-                        self.stopwatch.drained(connection.id, now_us);
+                        self.stopwatch.drained(id, now_us);
                     }
                     return Poll::Ready(Written::All);
                 }
@@ -473,8 +472,11 @@ impl Local {
                     if is_traced {
                         self.tap_wrote(connection, len);
                     }
-                    self.shard.borrow_mut().wrote(now, connection.id, len);
+                    self.shard.borrow_mut().wrote(now, id, len);
                     self.want_flush();
+                    if !self.shard.borrow().outgoing(id).is_empty() {
+                        return Poll::Ready(Written::Part);
+                    }
                 }
                 Err(error) => {
                     debug!(peer = %connection.origin, %error, "cannot write");
@@ -483,7 +485,6 @@ impl Local {
                 }
             }
         }
-        Poll::Ready(Written::Much)
     }
 
     /// Writes whenever the socket takes something, until nothing is left; then closes, if that was
