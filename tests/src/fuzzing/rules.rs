@@ -188,7 +188,10 @@ fn check_decision(
 /// Streams, and what is looked for among retained messages, are read level by level: what stands in front
 /// (`$share`, `$replay`) means nothing there.
 fn below(levels: &str) -> String {
-    format!("levels/{levels}")
+    match levels.strip_prefix('$') {
+        Some(rest) => format!("_{rest}"),
+        None => levels.to_owned(),
+    }
 }
 
 fn check_filter(rules: &Rules, filter: &str, topics: &[&str]) {
