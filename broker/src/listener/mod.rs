@@ -56,6 +56,10 @@ pub use page::is_built as page_is_built;
 pub(crate) use peer::{Door, Peer, Source};
 pub use upgrade::WebSocketOptions;
 
+/// When peers come faster than one in this time, the thread offers its core to others between two of them. A
+/// shard on the same core would have to wait for some milliseconds, because it is fair.
+const RUSH: Duration = Duration::from_millis(1);
+
 /// Before accepting again when there are no file descriptors or no memory.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
@@ -194,6 +198,7 @@ pub(crate) async fn accept_loop(
     };
     let pages = http::Pages::new(&bound.options.path, reception.clone(), api);
     let acceptor = bound.into_acceptor()?;
+    let mut last = Instant::now();
     loop {
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,
@@ -209,6 +214,11 @@ pub(crate) async fn accept_loop(
             }
         };
         reception.counters.accepted.add(1);
+        // Who is there goes before who comes.
+        if last.elapsed() < RUSH {
+            std::thread::yield_now();
+        }
+        last = Instant::now();
         // Through a proxy come many; whoever it speaks for is counted when that is known.
         let address = source.ip().filter(|_| !door.trusts(source));
         let place = match reception.admission.handshake(address) {
