@@ -293,7 +293,7 @@ topics = [
     let expected = [
         "tidings.toml:2: [server] data_dri: unknown key; did you mean `data_dir`?",
         "tidings.toml:3: [server] shards: expected a whole number, not negative, found string \"4\"",
-        "tidings.toml:6: [limits] max_packet_bytes: unknown key; the shipped tidings.toml has all 35",
+        "tidings.toml:6: [limits] max_packet_bytes: unknown key; the shipped tidings.toml has all 36",
         "tidings.toml:9: [mqtt] max_packet_bytes: 12 is not within 1024 to 268435460 (MQTT encodes no larger packet)",
         "tidings.toml:10: [mqtt] max_qos: expected a whole number from 0 to 255, found integer `-1`",
         "tidings.toml:11: [mqtt] keep_alive_max_s: expected a whole number from 0 to 65535, found integer `65536`",

@@ -24,7 +24,7 @@ use crate::codec::{
     encode_publish, publish_len,
 };
 use crate::journal::{Published, ReadEntry};
-use crate::limits::{Bucket, Flow, Limit};
+use crate::limits::{Flow, Limit};
 use crate::message::{Cursor, Epoch, Offset, Publisher, QoS, UnixMillis};
 use crate::messages::Kind;
 use crate::rules::{Identity, Relay};
@@ -403,8 +403,6 @@ pub(crate) struct Session {
 
     /// What it published, if publishers are held to a rate.
     pub held: Option<Box<Held>>,
-    /// Filters that it asked for or gave back.
-    pub filters: Bucket,
     /// Since when it takes less than there is for it, on the clock of keep alive; 0: it does not.
     pub slow_since_ms: u64,
     pub out: Outbox,
@@ -452,7 +450,6 @@ impl Session {
             route: None,
             aliases: None,
             held: None,
-            filters: Bucket::default(),
             slow_since_ms: 0,
             out: Outbox::default(),
             paused: false,

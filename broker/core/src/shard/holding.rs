@@ -6,6 +6,8 @@
 //! on many connections may get ahead of that; then publishes are refused until the wait is short again.
 //! A room cannot slow those who write in it, so its rate refuses at once.
 
+use std::collections::HashMap;
+
 use super::publish::Refusal;
 use super::{ConnId, Now, Shard};
 use crate::codec::{Packet, Publish, ReasonCode};
@@ -110,7 +112,7 @@ impl Shard {
     /// A connection asked for so many filters, or gave them back; gives the milliseconds to wait.
     pub(super) fn charge_filters(&mut self, now: Now, conn: ConnId, filters: u64) -> Option<u64> {
         let rate = self.options.bounds.filters;
-        let session = self.sessions.get_mut(conn)?;
+        let session = self.session(conn)?;
         let is_held = filters > 0
             && session.stage == Stage::Online
             && session.client.identity.kind != IdentityKind::Broker;
@@ -119,13 +121,24 @@ impl Shard {
         }
         // One packet is not waited for longer than for as many as may come at once.
         let filters = filters.min(rate.burst);
-        session.filters.spend(rate, filters, now.monotonic_ms);
-        let wait_ms = session.filters.wait_ms(rate, now.monotonic_ms);
+        let spent = self.filters_spent.entry(conn).or_default();
+        spent.spend(rate, filters, now.monotonic_ms);
+        let wait_ms = spent.wait_ms(rate, now.monotonic_ms);
         if wait_ms == 0 {
             return None;
         }
         self.hit(Limit::FilterRate);
         Some(wait_ms)
+    }
+
+    /// Whoever has spent nothing that time has not given back is forgotten.
+    pub(super) fn forget_filters_spent(&mut self, now: Now) {
+        let rate = self.options.bounds.filters;
+        self.filters_spent
+            .retain(|_, spent| !spent.is_idle(rate, now.monotonic_ms));
+        if self.filters_spent.is_empty() {
+            self.filters_spent = HashMap::new();
+        }
     }
 
     /// Does not read a connection for a while.

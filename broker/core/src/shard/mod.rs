@@ -47,7 +47,7 @@ use bytes::Bytes;
 
 use crate::codec::{ConnAck, Disconnect, Packet, ReasonCode, Version};
 use crate::journal::{Append, Batch, Journal, Published, Record, ShardId};
-use crate::limits::{Bounds, Hits, Limit, Meters, Room};
+use crate::limits::{Bounds, Bucket, Hits, Limit, Meters, Room};
 use crate::message::{Epoch, Offset, QoS, UnixMillis};
 use crate::messages::Names;
 use crate::rooms::AccessChange;
@@ -413,6 +413,8 @@ pub struct Shard {
     paused: Vec<ConnId>,
     /// Connections that are held to a rate, and until when.
     held: BTreeSet<(u64, ConnId)>,
+    /// Filters that connections asked for or gave back; only of those who did lately.
+    filters_spent: HashMap<ConnId, Bucket>,
     outputs: VecDeque<Output>,
     last_sweep_ms: u64,
     last_save_ms: u64,
@@ -476,6 +478,7 @@ impl Shard {
             to_stage: Vec::new(),
             paused: Vec::new(),
             held: BTreeSet::new(),
+            filters_spent: HashMap::new(),
             outputs: VecDeque::new(),
             last_sweep_ms: now.monotonic_ms,
             last_save_ms: now.monotonic_ms,

@@ -76,6 +76,7 @@ impl Shard {
             self.end_outdated(now);
             self.sessions.iter_mut().for_each(|s| s.out.rest());
             self.note_slow(now);
+            self.forget_filters_spent(now);
             self.end_due_sessions(now);
         }
         let saved_ago = now.monotonic_ms.saturating_sub(self.last_save_ms);
