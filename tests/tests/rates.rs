@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use tidings_core::codec::{
-    Connect, Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, UnsubAck,
-    Unsubscribe, Version,
+    Connect, Packet, ReasonCode, SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
 };
 use tidings_core::message::QoS;
+use tidings_tests::floods::clients::filter;
 use tidings_tests::raw_client::publish_packet;
 use tidings_tests::{RawClient, TidingsOptions, clean, persistent};
 
@@ -106,16 +106,6 @@ fn a_room_over_its_rate_refuses_and_other_rooms_do_not() {
     );
     assert_eq!(say("cellar", 2).reason, ReasonCode::Success);
     broker.expect_hits("publish_rate_per_room", 1);
-}
-
-fn filter(filter: String) -> SubscribeFilter {
-    SubscribeFilter {
-        filter,
-        qos: QoS::AtLeastOnce,
-        no_local: false,
-        retain_as_published: false,
-        retain_handling: RetainHandling::DoNotSend,
-    }
 }
 
 #[test]

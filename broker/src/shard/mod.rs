@@ -8,7 +8,6 @@
 
 mod alarm;
 mod connection;
-
 mod flush;
 mod mailbox;
 mod pings;

@@ -114,7 +114,8 @@ pub fn subscribes(running: &Running, prefix: &str) {
     });
 }
 
-fn filter(filter: String) -> SubscribeFilter {
+/// A filter at QoS 1, without what is retained.
+pub fn filter(filter: String) -> SubscribeFilter {
     SubscribeFilter {
         filter,
         qos: QoS::AtLeastOnce,

@@ -55,7 +55,7 @@ impl Shard {
         }
         let allowed = allowance;
         let most = self.most_of_a_packet();
-        // Until when it asked for more filters than it may.
+        // Milliseconds that it waits, having asked for more filters than it may.
         let mut filters_wait_ms = None;
         // The topic of the last PUBLISH, which tends to come again.
         let mut known_topic = self.last_topic(conn);
