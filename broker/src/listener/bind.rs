@@ -22,6 +22,11 @@ use crate::transport::Wire;
 /// Connections that the kernel completes while nobody accepts: a burst of reconnecting clients.
 const BACKLOG: i32 = 1024;
 
+/// Bytes that the system keeps for a connection and could not send yet (tcp(7), `TCP_NOTSENT_LOWAT`). What is not
+/// read stays in the journal then, and not as megabytes in a socket: of each of those who do not read, of
+/// each who went without a word, and at once when many come back. Enough for a large write, and the next one.
+const UNSENT: u32 = 256 * 1024;
+
 /// A listener that is bound and does not accept yet.
 pub(crate) struct Bound {
     pub options: Options,
@@ -134,6 +139,7 @@ fn prepare(socket: &Socket, is_network: bool) -> io::Result<()> {
     if is_network {
         // Messages are small and people wait for them. Accepted sockets inherit it.
         socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_notsent_lowat(UNSENT)?;
     }
     Ok(())
 }
@@ -207,7 +213,7 @@ impl Acceptor {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{ErrorKind, Read, Write};
     use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
     use std::os::unix::net::UnixStream;
 
@@ -280,6 +286,32 @@ mod tests {
             let by_ipv4 = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
             assert_eq!(by_ipv4.is_err(), ipv6_only);
         }
+    }
+
+    #[test]
+    fn who_does_not_read_has_little_in_its_socket() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let bound = bind(Options::new(Kind::Tcp, any)).unwrap();
+        let Address::Network(address) = bound.address else {
+            panic!("{:?}", bound.address);
+        };
+        let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // What its own side takes is not ours to say.
+        deaf.set_recv_buffer_size(16 * 1024).unwrap();
+        deaf.connect(&address.into()).unwrap();
+        let (accepted, _) = bound.socket.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        let mut accepted = TcpStream::from(accepted);
+        let mut taken = 0;
+        let full = loop {
+            match accepted.write(&[0; 16 * 1024]) {
+                Ok(len) => taken += len,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::WouldBlock);
+        let (least, most) = (UNSENT as usize / 2, UNSENT as usize + 128 * 1024);
+        assert!((least..=most).contains(&taken), "{taken}");
     }
 
     #[tokio::test]
