@@ -3,5 +3,6 @@
 
 pub mod gateway;
 pub mod journal;
+pub mod priority;
 pub mod remote;
 pub mod state;

@@ -22,6 +22,7 @@ use tidings_core::journal::{Append, Batch, ReadError, Record};
 use super::pipeline::{DEPTH, Done, Pace, Syncers};
 use super::retention::Retention;
 use super::segments::{self, Chore, JournalError, SegmentJournal, TrimReport, Writer, Written};
+use crate::priority::{self, be_nice};
 
 /// What an append weighs besides its topic and payload, roughly.
 const APPEND_BYTES: usize = 128;
@@ -125,16 +126,13 @@ struct Handover {
 }
 
 enum Next {
-    Work(Vec<Append>, usize),
+    Work(Vec<Handover>),
     /// Syncs beside this thread are done.
     Synced(Vec<(u64, io::Result<()>)>),
     /// Time for a sync.
     Tick,
     Stop,
 }
-
-/// A tenth of the weight of who serves: enough to come along while every core is busy.
-const NICE: i32 = 10;
 
 impl JournalThread {
     /// Starts the writer's thread and its two assistants.
@@ -160,13 +158,13 @@ impl JournalThread {
             io::Result::Ok(())
         };
         let work = move || {
-            yield_to_others();
+            be_nice(priority::LAST);
             to_do.iter().for_each(Chore::run);
         };
         spawn("journal-chores", Box::new(work))?;
         let trimmed = journal.clone();
         let work = move || {
-            yield_to_others();
+            be_nice(priority::LAST);
             trim_all(&trimmed, &to_trim);
         };
         spawn("journal-trim", Box::new(work))?;
@@ -183,7 +181,11 @@ impl JournalThread {
             under_way: VecDeque::new(),
             last_number: 0,
         };
-        spawn("journal", Box::new(move || worker.run()))?;
+        let work = move || {
+            be_nice(priority::BEHIND);
+            worker.run();
+        };
+        spawn("journal", Box::new(work))?;
         Ok(JournalHandle {
             mailbox,
             journal,
@@ -209,9 +211,7 @@ impl JournalHandle {
             .queued_bytes
             .fetch_add(bytes, Ordering::Relaxed);
         queue.waiting.push_back(Handover { appends, bytes });
-        if std::mem::take(&mut queue.asleep) {
-            self.mailbox.arrived.notify_one();
-        }
+        self.mailbox.wake(queue);
     }
 
     /// Bytes that were handed over and did not come back yet.
@@ -259,17 +259,17 @@ impl JournalHandle {
     }
 }
 
-/// Nobody waits for this thread, and whoever does wait for the processor is not to wait for it: while
-/// files are indexed, a message would otherwise lie for a whole slice of the scheduler. On Linux this
-/// is of the calling thread alone.
-fn yield_to_others() {
-    if let Err(error) = rustix::process::nice(NICE) {
-        tracing::debug!(%error, "a thread of the journal gets as much of the processor as who serves");
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One batch of what was handed over, and its bytes.
+fn together(gathered: Vec<Handover>) -> (Vec<Append>, usize) {
+    let bytes = gathered.iter().map(|one| one.bytes).sum();
+    let mut all = gathered.into_iter().map(|one| one.appends);
+    let mut appends = all.next().unwrap_or_default();
+    all.for_each(|more| appends.extend(more));
+    (appends, bytes)
 }
 
 fn weight(append: &Append) -> usize {
@@ -294,7 +294,14 @@ impl Mailbox {
     fn synced(&self, number: u64, result: io::Result<()>) {
         let mut queue = self.queue();
         queue.synced.push((number, result));
-        if std::mem::take(&mut queue.asleep) {
+        self.wake(queue);
+    }
+
+    /// Wakes the thread if it sleeps, and not before it can look: it might have the core at once.
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+        let is_asleep = std::mem::take(&mut queue.asleep);
+        drop(queue);
+        if is_asleep {
             self.arrived.notify_one();
         }
     }
@@ -313,8 +320,9 @@ impl Mailbox {
                 return Next::Synced(std::mem::take(&mut queue.synced));
             }
             if may_begin && !queue.waiting.is_empty() {
-                let (appends, bytes) = queue.gather(max_bytes);
-                return Next::Work(appends, bytes);
+                let gathered = queue.gather(max_bytes);
+                drop(queue);
+                return Next::Work(gathered);
             }
             if queue.stopping && !under_way {
                 queue.closed = true;
@@ -347,20 +355,16 @@ impl Mailbox {
 }
 
 impl Queue {
-    fn gather(&mut self, max_bytes: usize) -> (Vec<Append>, usize) {
-        let (mut appends, mut bytes) = (Vec::new(), 0);
-        let fits = |bytes: usize, next: &Handover| bytes == 0 || bytes + next.bytes <= max_bytes;
-        while self.waiting.front().is_some_and(|next| fits(bytes, next))
-            && let Some(next) = self.waiting.pop_front()
-        {
+    /// What fits into a batch; the first in any case.
+    fn gather(&mut self, max_bytes: usize) -> Vec<Handover> {
+        let mut bytes = 0;
+        let fits = |next: &&Handover| {
+            let is_first = bytes == 0;
             bytes += next.bytes;
-            if appends.is_empty() {
-                appends = next.appends;
-            } else {
-                appends.extend(next.appends);
-            }
-        }
-        (appends, bytes)
+            is_first || bytes <= max_bytes
+        };
+        let count = self.waiting.iter().take_while(fits).count();
+        self.waiting.drain(..count).collect()
     }
 }
 
@@ -421,7 +425,8 @@ impl Worker {
                 .next(max_bytes, sync_at, may_begin, under_way > 0)
             {
                 Next::Synced(synced) => self.finish_synced(synced)?,
-                Next::Work(appends, bytes) => {
+                Next::Work(gathered) => {
+                    let (appends, bytes) = together(gathered);
                     self.begin(appends, bytes)?;
                     if let Durability::Interval(interval) = self.options.durability {
                         sync_at.get_or_insert_with(|| Instant::now() + interval);

@@ -211,7 +211,7 @@ fn a_batch_takes_no_more_than_its_limit() {
     }
     let sizes: Vec<_> = std::iter::from_fn(|| {
         (!queue.waiting.is_empty())
-            .then(|| queue.gather(100))
+            .then(|| together(queue.gather(100)))
             .map(|(a, bytes)| (a.len(), bytes))
     })
     .collect();

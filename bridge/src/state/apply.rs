@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tidings_core::account::{AccountRecord, apply_account_change};
-use tidings_core::journal::{Audience, Batch, Entry, Published, Record};
+use tidings_core::journal::{Audience, Entry, Published, Record, ShardId};
 use tidings_core::message::{Offset, Seq};
 use tidings_core::messages::{ChangeRecord, What};
 use tidings_core::state::{
@@ -18,7 +18,7 @@ use super::changes;
 
 const SHARE_PREFIX: &str = "$share/";
 
-/// Where [`apply_batch`] finds and leaves records.
+/// Where [`apply_entries`] finds and leaves records.
 pub(super) trait Tables {
     /// Shows the record of a session, or its absence, to `change`, and keeps what it leaves.
     fn change_session(
@@ -50,9 +50,13 @@ pub(super) trait Tables {
     fn set_change(&mut self, key: &Arc<str>, change: Option<ChangeRecord>);
 }
 
-/// Applies the entries of `batch` that are not before `applied`; the result is the new `applied`.
-pub(super) fn apply_batch(tables: &mut impl Tables, mut applied: Offset, batch: &Batch) -> Offset {
-    for (_, entry) in &batch.entries {
+/// Applies those of `entries` that are not before `applied`; the result is the new `applied`.
+pub(super) fn apply_entries(
+    tables: &mut impl Tables,
+    mut applied: Offset,
+    entries: &[(ShardId, Entry)],
+) -> Offset {
+    for (_, entry) in entries {
         if entry.offset >= applied {
             apply_entry(tables, entry);
             applied = entry.offset.next();

@@ -13,7 +13,7 @@ use tidings_core::messages::ChangeRecord;
 use tidings_core::state::{GroupRecord, Retained, RetainedSum, SessionRecord, State};
 use tidings_core::topic;
 
-use super::apply::{Tables, apply_batch};
+use super::apply::{Tables, apply_entries};
 use super::changes::{self, Firsts};
 use super::index::{Index, Place, RetainedTotal};
 use super::record::{Kind, PAGE_RECORDS, Records, StateRecord};
@@ -194,7 +194,7 @@ impl State for MemoryState {
     fn apply(&self, batch: &Batch) {
         let mut maps = self.lock();
         let applied = maps.applied;
-        maps.applied = apply_batch(&mut *maps, applied, batch);
+        maps.applied = apply_entries(&mut *maps, applied, &batch.entries);
     }
 
     fn session(&self, client_id: &str) -> Option<SessionRecord> {

@@ -168,7 +168,6 @@ impl SledState {
         let live = Live {
             applied: opened.ledger.applied,
             index: opened.index,
-            retained: opened.retained,
             active: Layer::default(),
             frozen: None,
         };
@@ -176,7 +175,8 @@ impl SledState {
             store: opened.store,
             mark,
         };
-        let state = Self::new(disk, opened.ledger, live, snapshots, options.epoch);
+        let (ledger, retained) = (opened.ledger, opened.retained);
+        let state = Self::new(disk, ledger, live, retained, snapshots, options.epoch);
         Ok((state, report))
     }
 

@@ -28,7 +28,7 @@ use tidings_core::state::{GroupRecord, Retained, RetainedSum, SessionRecord, Sta
 use tidings_core::topic;
 use tracing::error;
 
-use super::apply::{Tables, apply_batch};
+use super::apply::{Tables, apply_entries};
 use super::changes::{self, Firsts};
 use super::index::{Index, Place, RetainedTotal};
 use super::overlay::{Found, Layer, MergedPage, merged_page};
@@ -40,9 +40,15 @@ use super::store::{Ledger, Store, StoreError, Stored};
 /// Recalls that are looked up at a time: usually there are none.
 const RECALLS_AT_ONCE: usize = 16;
 
+/// Entries that are applied while nobody can look: some hundred microseconds.
+const APPLIED_AT_ONCE: usize = 16;
+
 /// [`State`] on disk; see the module.
 pub struct SledState {
     live: Mutex<Live>,
+    /// Apart from `live`, for as long as one change takes: whoever publishes asks, and does not wait until a
+    /// batch is applied.
+    retained: Mutex<RetainedTotal>,
     /// Who holds it may write: one checkpoint or snapshot at a time.
     writing: Mutex<Writing>,
     disk: Disk,
@@ -54,7 +60,6 @@ pub struct SledState {
 pub(super) struct Live {
     pub(super) applied: Offset,
     pub(super) index: Index,
-    pub(super) retained: RetainedTotal,
     pub(super) active: Layer,
     pub(super) frozen: Option<Arc<Layer>>,
 }
@@ -123,16 +128,22 @@ impl Disk {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl SledState {
     pub(super) fn new(
         disk: Disk,
         ledger: Ledger,
         live: Live,
+        retained: RetainedTotal,
         snapshots: PathBuf,
         epoch: Epoch,
     ) -> Self {
         Self {
             live: Mutex::new(live),
+            retained: Mutex::new(retained),
             writing: Mutex::new(Writing {
                 ledger,
                 broken: false,
@@ -229,11 +240,11 @@ impl SledState {
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.live)
     }
 
     fn writing(&self) -> MutexGuard<'_, Writing> {
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.writing)
     }
 
     fn session_page(&self, after: Option<&str>) -> MergedPage<SessionRecord, Stored> {
@@ -395,6 +406,7 @@ impl Live {
 /// Where a batch is applied.
 struct Applying<'a> {
     live: &'a mut Live,
+    retained: &'a Mutex<RetainedTotal>,
     disk: &'a Disk,
 }
 
@@ -460,9 +472,7 @@ impl Tables for Applying<'_> {
         if before.is_none() && retained.is_none() {
             return;
         }
-        self.live
-            .retained
-            .changed(before.as_ref(), retained.as_ref());
+        lock(self.retained).changed(before.as_ref(), retained.as_ref());
         self.live.active.retained.insert(topic.clone(), retained);
     }
 
@@ -486,14 +496,17 @@ impl State for SledState {
     }
 
     fn apply(&self, batch: &Batch) {
-        let mut live = self.live();
-        let applied = live.applied;
-        let mut applying = Applying {
-            live: &mut live,
-            disk: &self.disk,
-        };
-        let applied = apply_batch(&mut applying, applied, batch);
-        live.applied = applied;
+        // Who looks something up meanwhile waits for a part of a batch only.
+        for entries in batch.entries.chunks(APPLIED_AT_ONCE) {
+            let mut live = self.live();
+            let applied = live.applied;
+            let mut applying = Applying {
+                live: &mut live,
+                retained: &self.retained,
+                disk: &self.disk,
+            };
+            live.applied = apply_entries(&mut applying, applied, entries);
+        }
     }
 
     // A single record is looked for in sled without the lock: it may be a newer one by then, which
@@ -598,15 +611,15 @@ impl State for SledState {
     }
 
     fn retained_count(&self) -> u64 {
-        self.live().retained.all.count
+        lock(&self.retained).all.count
     }
 
     fn retained_bytes(&self) -> u64 {
-        self.live().retained.all.bytes
+        lock(&self.retained).all.bytes
     }
 
     fn retained_of(&self, user: &str) -> RetainedSum {
-        self.live().retained.of(user)
+        lock(&self.retained).of(user)
     }
 
     fn session_count(&self) -> u64 {
@@ -719,5 +732,37 @@ impl Records for Settled<'_> {
         page.iter()
             .map(|(_, stored)| self.disk.must(stored.read()))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+
+    use super::super::Options;
+    use super::*;
+
+    #[test]
+    fn sums_of_retained_messages_do_not_wait_for_what_is_being_applied() {
+        let home = TempDir::new().unwrap();
+        let options = Options::new(Epoch(1), Offset(0), Offset(0));
+        let (state, _) = SledState::open(home.path(), &options).unwrap();
+        let applying = state.live();
+        thread::scope(|scope| {
+            let (asked, answer) = channel();
+            let state = &state;
+            scope.spawn(move || {
+                let sums = (state.retained_count(), state.retained_bytes());
+                asked.send((sums, state.retained_of("ann"))).unwrap();
+            });
+            let answered = answer.recv_timeout(Duration::from_secs(10));
+            // Whoever still waits does not keep the test from ending.
+            drop(applying);
+            assert_eq!(answered, Ok(((0, 0), RetainedSum::default())));
+        });
     }
 }

@@ -14,7 +14,7 @@ use tidings_core::shard::{ConnectRequest, Input, Now, Shard};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use super::Search;
+use super::{INBOX_TURN, Search};
 use crate::admission::Place;
 use crate::handshake::Origin;
 use crate::transport::Detached;
@@ -47,9 +47,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// 1 for most; several things that a shard says at once are several.
+    /// 1 for most; several things that a shard says at once are several. What was committed together counts for
+    /// its entries, but not for more than one turn.
     pub fn weight(&self) -> usize {
         match self {
+            Self::Input(Input::Committed(batch)) => batch.entries.len().clamp(1, INBOX_TURN),
             Self::Input(Input::FromShard { message, .. }) => message.weight(),
             _ => 1,
         }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tidings_bridge::journal::retention::Retention;
 use tidings_bridge::journal::segments::SegmentJournal;
 use tidings_bridge::journal::thread::JournalHandle;
+use tidings_bridge::priority::{self, be_nice};
 use tidings_bridge::state::{SledState, snapshot};
 use tidings_core::journal::Journal;
 use tidings_core::message::{Offset, Seq};
@@ -77,7 +78,10 @@ impl Upkeep {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("upkeep".to_owned())
-            .spawn(move || work.run(&stopped))?;
+            .spawn(move || {
+                be_nice(priority::BEHIND);
+                work.run(&stopped);
+            })?;
         Ok(Self { stop, thread })
     }
 

@@ -8,13 +8,9 @@ use std::fmt;
 use std::io;
 use std::thread::available_parallelism;
 
+use tidings_bridge::priority::{self, be_nice};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
-use tracing::debug;
-
-/// How much the threads yield: against a busy thread of the broker they get a tenth of a core, and all of
-/// what nobody else wants.
-const NICE: i32 = 10;
 
 /// See the module.
 pub(super) struct Handshakes(Option<Runtime>);
@@ -29,7 +25,7 @@ impl Handshakes {
         let runtime = Builder::new_multi_thread()
             .worker_threads((cores / 2).max(1))
             .thread_name("handshakes")
-            .on_thread_start(yield_to_others)
+            .on_thread_start(|| be_nice(priority::LAST))
             .enable_io()
             .build()?;
         Ok(Self(Some(runtime)))
@@ -64,12 +60,5 @@ impl Drop for Handshakes {
 impl fmt::Debug for Handshakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handshakes").finish_non_exhaustive()
-    }
-}
-
-/// On Linux this is of the calling thread alone.
-fn yield_to_others() {
-    if let Err(error) = rustix::process::nice(NICE) {
-        debug!(%error, "handshakes get as much of the processor as everything else");
     }
 }
