@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::priority;
+
 /// Batches that are being synced at once.
 pub(super) const DEPTH: usize = 2;
 /// Syncs that take longer are worth another thread (measured: between 0.5 and 1 ms)...
@@ -42,7 +44,11 @@ impl Syncers {
         for number in 0..DEPTH {
             let (to_do, done) = (to_do.clone(), done.clone());
             let thread = std::thread::Builder::new().name(format!("journal-sync-{number}"));
-            threads.push(thread.spawn(move || run(&to_do, &done))?);
+            let work = move || {
+                priority::ask_for_short_slices();
+                run(&to_do, &done);
+            };
+            threads.push(thread.spawn(work)?);
         }
         Ok(Self { jobs, threads })
     }

@@ -22,7 +22,7 @@ use tidings_core::journal::{Append, Batch, ReadError, Record};
 use super::pipeline::{DEPTH, Done, Pace, Syncers};
 use super::retention::Retention;
 use super::segments::{self, Chore, JournalError, SegmentJournal, TrimReport, Writer, Written};
-use crate::priority::{self, be_nice};
+use crate::priority;
 
 /// What an append weighs besides its topic and payload, roughly.
 const APPEND_BYTES: usize = 128;
@@ -158,13 +158,13 @@ impl JournalThread {
             io::Result::Ok(())
         };
         let work = move || {
-            be_nice(priority::LAST);
+            priority::go_last();
             to_do.iter().for_each(Chore::run);
         };
         spawn("journal-chores", Box::new(work))?;
         let trimmed = journal.clone();
         let work = move || {
-            be_nice(priority::LAST);
+            priority::go_last();
             trim_all(&trimmed, &to_trim);
         };
         spawn("journal-trim", Box::new(work))?;
@@ -182,7 +182,7 @@ impl JournalThread {
             last_number: 0,
         };
         let work = move || {
-            be_nice(priority::BEHIND);
+            priority::ask_for_short_slices();
             worker.run();
         };
         spawn("journal", Box::new(work))?;

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tidings_bridge::priority;
 use tidings_core::journal::{Append, Journal};
 use tidings_core::message::Offset;
 use tidings_core::messages::Names;
@@ -135,7 +136,7 @@ impl ShardThread {
         let shared_report = report.clone();
         let thread = thread::Builder::new().name(name).spawn(move || {
             core.into_iter().for_each(scheduling::stay_on);
-            scheduling::ask_for_short_slices();
+            priority::ask_for_short_slices();
             let run = || run(options, shared, inbox, shared_report, start);
             ended(match catch_unwind(AssertUnwindSafe(run)) {
                 Ok(Ok(())) => Ended::Quiet,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tidings_bridge::journal::retention::Retention;
 use tidings_bridge::journal::segments::SegmentJournal;
 use tidings_bridge::journal::thread::JournalHandle;
-use tidings_bridge::priority::{self, be_nice};
+use tidings_bridge::priority;
 use tidings_bridge::state::{SledState, snapshot};
 use tidings_core::journal::Journal;
 use tidings_core::message::{Offset, Seq};
@@ -79,7 +79,7 @@ impl Upkeep {
         let thread = thread::Builder::new()
             .name("upkeep".to_owned())
             .spawn(move || {
-                be_nice(priority::BEHIND);
+                priority::go_last();
                 work.run(&stopped);
             })?;
         Ok(Self { stop, thread })

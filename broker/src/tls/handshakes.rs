@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::thread::available_parallelism;
 
-use tidings_bridge::priority::{self, be_nice};
+use tidings_bridge::priority;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
@@ -25,7 +25,7 @@ impl Handshakes {
         let runtime = Builder::new_multi_thread()
             .worker_threads((cores / 2).max(1))
             .thread_name("handshakes")
-            .on_thread_start(|| be_nice(priority::LAST))
+            .on_thread_start(priority::go_last)
             .enable_io()
             .build()?;
         Ok(Self(Some(runtime)))
