@@ -145,9 +145,23 @@ pub(crate) fn run() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         let mark = logging::mark(Level::ERROR);
-        eprintln!("{mark}tidings: {error:#}");
+        eprintln!("{mark}tidings: {}", with_causes(&error));
         ExitCode::FAILURE
     })
+}
+
+/// An error and what caused it, in one line. Some errors tell their cause themselves: it is not told again.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut all = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if all.is_empty() {
+            all = cause;
+        } else if !all.ends_with(&cause) {
+            all.push_str(": ");
+            all.push_str(&cause);
+        }
+    }
+    all
 }
 
 /// Text that others chose, for a terminal: control characters in it are shown, and do nothing.
@@ -160,4 +174,23 @@ fn shown(text: &str) -> String {
         }
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use anyhow::Context;
+    use tidings_broker::StartError;
+
+    use super::with_causes;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let denied = || Error::new(ErrorKind::PermissionDenied, "denied");
+        let told = anyhow::Error::new(StartError::System(denied())).context("serving");
+        assert_eq!(with_causes(&told), "serving: cannot start: denied");
+        let untold = Err::<(), _>(denied()).context("opening").unwrap_err();
+        assert_eq!(with_causes(&untold), "opening: denied");
+    }
 }
