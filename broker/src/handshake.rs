@@ -16,7 +16,7 @@ use tidings_core::codec::{
 };
 use tidings_core::limits::Limit;
 use tidings_core::rules::Identity;
-use tidings_core::shard::{ConnectRequest, Takeover, shard_of};
+use tidings_core::shard::{ConnectRequest, Shard, Takeover, shard_of};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
@@ -248,7 +248,8 @@ impl Reception {
                 rest,
             )) => {
                 let shard = shard_of(&request.client_id, self.shards.len());
-                let certificate = origin.shown();
+                let (certificate, address) = (origin.shown(), origin.address());
+                let (user, client_id) = (&admitted.identity.user, request.client_id.clone());
                 match transport.detach() {
                     Ok(stream) => self.shards.adopt(
                         shard,
@@ -274,6 +275,14 @@ impl Reception {
                     && self.logins.is_given_back(login)
                 {
                     self.shards.end_login(login);
+                }
+                if self.is_banned(user, &client_id, address) {
+                    let user = user.clone();
+                    let end = move |now, shard: &mut Shard| {
+                        shard.disconnect_client(now, &client_id, Some(&user))
+                    };
+                    // It may be gone already.
+                    let _ = self.shards.visit(shard, end).await;
                 }
             }
             Err(refusal) => {
@@ -451,10 +460,7 @@ impl Reception {
         address: Option<IpAddr>,
     ) -> Result<(), Limit> {
         let limits = &self.limits;
-        // The address may have been banned since it was let in.
-        if address.is_some_and(|address| limits.is_address_banned(address))
-            || limits.is_client_banned(user, client_id)
-        {
+        if self.is_banned(user, client_id, address) {
             return Err(Limit::Banned);
         }
         let is_counted = address.is_some_and(|address| limits.is_limited(&address));
@@ -463,6 +469,12 @@ impl Reception {
             return Err(Limit::Banned);
         }
         Ok(())
+    }
+
+    /// Whether a client is banned; its address may have been since it was let in.
+    fn is_banned(&self, user: &str, client_id: &str, address: Option<IpAddr>) -> bool {
+        address.is_some_and(|address| self.limits.is_address_banned(address))
+            || self.limits.is_client_banned(user, client_id)
     }
 
     /// Whether the Client Identifier is the name of a device, and somebody else comes with it: the device
