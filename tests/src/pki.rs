@@ -82,6 +82,17 @@ impl Pki {
         self.issue(file, params);
     }
 
+    /// The same, of one that ended a day ago.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn expired_client(&self, file: &str, common_name: &str, serial: u64) {
+        let mut params = params(common_name, serial);
+        let now = SystemTime::now();
+        (params.not_before, params.not_after) = ((now - 2 * DAY).into(), (now - DAY).into());
+        self.issue(file, params);
+    }
+
     fn issue(&self, file: &str, params: CertificateParams) {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.ca).expect("a certificate");

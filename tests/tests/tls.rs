@@ -164,6 +164,7 @@ fn a_certificate_says_who_a_client_is_until_it_is_revoked() {
     pki.server("server", 2, &[]);
     pki.client("alice", "alice", 10, Vec::new());
     pki.client("bob", "bob", 11, Vec::new());
+    pki.expired_client("late", "alice", 12);
     pki.revoke(&[11]);
     let stranger = Pki::new();
     stranger.client("alice", "alice", 10, Vec::new());
@@ -181,7 +182,8 @@ fn a_certificate_says_who_a_client_is_until_it_is_revoked() {
     let address = broker.mqtts();
     assert_taken(&publish(&pki, address, Some("alice"), &[]));
     assert_taken(&publish(&pki, address, Some("alice"), &["-u", "alice"]));
-    // Another name, a password that does not count, nothing to show, a CA that is not ours, a revoked one.
+    // Another name, a password that does not count, nothing to show, a CA that is not ours, a certificate
+    // that is revoked, one that has expired.
     assert_refused(&publish(&pki, address, Some("alice"), &["-u", "bob"]));
     assert_refused(&publish(
         &pki,
@@ -192,6 +194,7 @@ fn a_certificate_says_who_a_client_is_until_it_is_revoked() {
     assert_refused(&publish(&pki, address, None, &[]));
     assert_refused(&publish(&pki, address, Some("stranger"), &[]));
     assert_refused(&publish(&pki, address, Some("bob"), &[]));
+    assert_refused(&publish(&pki, address, Some("late"), &[]));
     // What she may is hers: her own topics, and nobody else's.
     let inbox = ["-t", "user/alice/request/unread"];
     assert_taken(&publish(&pki, address, Some("alice"), &inbox));
