@@ -219,6 +219,40 @@ fn a_certificate_says_who_a_client_is_until_it_is_revoked() {
 }
 
 /// What mosquitto_sub says of DISCONNECT with Reason Code 0x87.
+/// Without a password nothing else proved who it is: what would outlive the certificate, if it were revoked,
+/// would be worth more than it.
+#[test]
+fn a_login_that_a_certificate_alone_got_counts_beside_it() {
+    let pki = Pki::new();
+    pki.server("server", 2, &[]);
+    pki.client("alice", "alice", 10, Vec::new());
+    let broker = with_tls(&pki, &["server"])
+        .set("tls.client_auth", "\"optional\"")
+        .set("tls.client_ca", pki.file("ca.crt"))
+        .start();
+    let (cert, key) = (pki.path("alice.crt"), pki.path("alice.key"));
+    let shown = [
+        "-cert",
+        cert.to_str().expect("UTF-8"),
+        "-key",
+        key.to_str().expect("UTF-8"),
+    ];
+    let body = r#"{"user":"alice"}"#;
+    let head = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+    let ask = format!(
+        "POST /v1/login {head}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let seen = pki.say(broker.wss(), &shown, &ask).text;
+    let token = seen.split("\"token\":\"").nth(1).expect("a token");
+    let token = token.split('"').next().expect("its end");
+    let me = format!("GET /v1/me {head}Authorization: Bearer {token}\r\n\r\n");
+    let seen = pki.say(broker.wss(), &shown, &me).text;
+    assert!(seen.contains("\"user\":\"alice\""), "{seen}");
+    let seen = pki.say(broker.wss(), &[], &me).text;
+    assert!(seen.contains("HTTP/1.1 401"), "{seen}");
+}
+
 fn is_end(line: &str) -> bool {
     line.contains("eceived DISCONNECT (135)")
 }

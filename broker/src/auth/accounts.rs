@@ -79,7 +79,11 @@ impl Accounts {
         if credentials.password.is_none() && credentials.bearer.is_none() {
             // Who signed the certificate can take it back; changes of an account do not.
             let nothing_else = (Vec::new(), Vec::new());
-            return self.judge_bearer(user, nothing_else, certified.ends, |_| false);
+            let admitted = self.judge_bearer(user, nothing_else, certified.ends, |_| false)?;
+            return Ok(Admitted {
+                thumbprint: Some(certified.thumbprint.clone()),
+                ..admitted
+            });
         }
         let admitted = self
             .judge_proof(Credentials {
@@ -104,7 +108,10 @@ impl Accounts {
         }
         // Nobody guesses these, and who has one is not kept out by those who guess passwords.
         match token_of(&credentials).map(|token| self.logins.verify(token)) {
-            Some(Verdict::Counts(login)) => return self.judge_login(&login, user),
+            Some(Verdict::Counts(login)) => {
+                login.is_shown_with(credentials.certificate)?;
+                return self.judge_login(&login, user);
+            }
             Some(Verdict::Over) => return Err(Denied::Outdated),
             Some(Verdict::Foreign) | None => {}
         }

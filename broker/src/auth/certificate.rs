@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::pki_types::CertificateDer;
+use sha2::{Digest as _, Sha256};
 use tidings_core::message::UnixMillis;
 use x509_cert::Certificate;
 use x509_cert::der::asn1::{Ia5StringRef, ObjectIdentifier, PrintableStringRef, Utf8StringRef};
@@ -42,6 +45,8 @@ pub struct Certified {
     pub name: Result<Arc<str>, NameError>,
     /// When the certificate ends, and with it what it proves.
     pub ends: UnixMillis,
+    /// SHA-256 of it, in base64url: `x5t#S256` of RFC 8705 §3.1.
+    pub thumbprint: Arc<str>,
 }
 
 /// Why a certificate names no user.
@@ -83,16 +88,19 @@ impl Certified {
 
 /// What a client's certificate says.
 pub(crate) fn certified(client_name: ClientName, der: &CertificateDer<'_>) -> Certified {
+    let thumbprint = URL_SAFE_NO_PAD.encode(Sha256::digest(der)).into();
     let Ok(certificate) = Certificate::from_der(der) else {
         return Certified {
             name: Err(NameError::Unreadable),
             ends: 0,
+            thumbprint,
         };
     };
     let ends = certificate.tbs_certificate.validity.not_after;
     Certified {
         name: name_of(client_name, &certificate),
         ends: UnixMillis::try_from(ends.to_unix_duration().as_millis()).unwrap_or(UnixMillis::MAX),
+        thumbprint,
     }
 }
 

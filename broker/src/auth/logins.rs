@@ -61,8 +61,18 @@ struct Claims {
     /// It was given to somebody who proved nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unproved: bool,
+    /// It was given for a certificate, and counts beside that one (RFC 8705 §3.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cnf: Option<Confirmation>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     rooms: Vec<String>,
+}
+
+/// Claim `cnf` (RFC 7800).
+#[derive(Serialize, Deserialize)]
+struct Confirmation {
+    #[serde(rename = "x5t#S256")]
+    thumbprint: String,
 }
 
 /// What a token says.
@@ -78,12 +88,29 @@ pub struct Login {
     pub roles: Vec<Arc<str>>,
     /// It was given to somebody who proved nothing.
     pub unproved: bool,
+    /// The [`Certified::thumbprint`] of the certificate that it was given for: it counts beside that one alone, so
+    /// that it ends when that is revoked.
+    pub thumbprint: Option<Arc<str>>,
     /// Rooms that it lets its user into.
     pub rooms: Vec<Arc<str>>,
     /// When it was given.
     pub issued: UnixMillis,
     /// When it ends.
     pub ends: UnixMillis,
+}
+
+impl Login {
+    /// Whether it counts beside what TLS shows.
+    ///
+    /// # Errors
+    /// If it was given for a certificate, and this is not that one.
+    pub(super) fn is_shown_with(&self, certificate: Option<&Certified>) -> Result<(), Denied> {
+        let shown = certificate.map(|certified| &certified.thumbprint);
+        match &self.thumbprint {
+            Some(wanted) if shown != Some(wanted) => Err(Denied::Outdated),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What becomes of a token.
@@ -173,6 +200,9 @@ impl Logins {
             jti: URL_SAFE_NO_PAD.encode(id),
             account: admitted.has_account,
             unproved: admitted.unproved,
+            cnf: (admitted.thumbprint.clone()).map(|thumbprint| Confirmation {
+                thumbprint: thumbprint.to_string(),
+            }),
             roles: match admitted.has_account {
                 true => Vec::new(),
                 false => roles.map(ToString::to_string).collect(),
@@ -198,6 +228,9 @@ impl Logins {
             has_account: claims.account,
             roles: claims.roles.into_iter().map(Arc::from).collect(),
             unproved: claims.unproved,
+            thumbprint: claims
+                .cnf
+                .map(|confirmation| confirmation.thumbprint.into()),
             rooms: claims.rooms.into_iter().map(Arc::from).collect(),
             issued: claims.at,
             ends: claims.exp.saturating_mul(1000),
@@ -361,6 +394,7 @@ impl Authenticate for WithLogins {
 
 /// Whoever shows a login; beside a certificate it has to be for the name in that.
 fn admitted(login: Login, certificate: Option<&Certified>) -> Result<Admitted, Denied> {
+    login.is_shown_with(certificate)?;
     if let Some(certified) = certificate {
         certified.user(Some(&login.user))?;
     }
@@ -447,34 +481,58 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let logins = Arc::new(Logins::open(folder.path()).unwrap());
         let (token, ends) = logins.give(&admitted("alice"), 1).unwrap();
+        let by_certificate = Admitted {
+            thumbprint: Some("a".into()),
+            ..admitted("alice")
+        };
+        let (bound, bound_ends) = logins.give(&by_certificate, 1).unwrap();
         let with_logins = WithLogins {
             logins,
             other: Arc::new(super::super::OpenMode),
         };
-        for (name, certificate_ends, expected) in [
-            ("alice", UnixMillis::MAX, Ok(Some(ends))),
-            ("alice", 5, Ok(Some(5))),
-            ("bob", UnixMillis::MAX, Err(Denied::Credentials)),
+        let certified = |name: &str, ends, thumbprint: &str| Certified {
+            name: Ok(name.into()),
+            ends,
+            thumbprint: thumbprint.into(),
+        };
+        let max = UnixMillis::MAX;
+        for (token, certificate, expected) in [
+            (&token, Some(certified("alice", max, "a")), Ok(Some(ends))),
+            (&token, Some(certified("alice", 5, "a")), Ok(Some(5))),
+            (
+                &token,
+                Some(certified("bob", max, "a")),
+                Err(Denied::Credentials),
+            ),
+            (&token, None, Ok(Some(ends))),
+            // One that a certificate was enough for counts beside it alone.
+            (
+                &bound,
+                Some(certified("alice", max, "a")),
+                Ok(Some(bound_ends)),
+            ),
+            (
+                &bound,
+                Some(certified("alice", max, "b")),
+                Err(Denied::Outdated),
+            ),
+            (&bound, None, Err(Denied::Outdated)),
         ] {
-            let certified = Certified {
-                name: Ok(name.into()),
-                ends: certificate_ends,
-            };
             let judged = with_logins
                 .authenticate(Credentials {
                     username: None,
                     password: None,
                     client_id: "",
                     address: None,
-                    bearer: Some(&token),
-                    certificate: Some(&certified),
+                    bearer: Some(token),
+                    certificate: certificate.as_ref(),
                     door: crate::auth::DoorMode::Inherit,
                 })
                 .await;
             assert_eq!(
                 judged.map(|admitted| admitted.valid_until),
                 expected,
-                "{name}"
+                "{certificate:?}"
             );
         }
     }

@@ -103,6 +103,8 @@ pub struct Admitted {
     pub has_account: bool,
     /// The login that it showed: when that is given back, its connection ends.
     pub login: Option<Arc<str>>,
+    /// The [`Certified::thumbprint`] of a certificate that alone proved it: what it is given counts beside that one.
+    pub thumbprint: Option<Arc<str>>,
     /// It was believed without proof: what it is given counts where that is enough.
     pub unproved: bool,
     /// The roles that the account had: with others, the client has to come again.
@@ -117,6 +119,7 @@ impl Admitted {
             valid_until: None,
             has_account: false,
             login: None,
+            thumbprint: None,
             unproved: false,
             account_roles: Vec::new(),
         }

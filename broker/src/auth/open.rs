@@ -17,6 +17,7 @@ impl Authenticate for OpenMode {
         let answer = match (credentials.certificate, said) {
             (Some(certified), said) => certified.user(said).map(|name| Admitted {
                 valid_until: Some(certified.ends),
+                thumbprint: Some(certified.thumbprint.clone()),
                 ..Admitted::as_one(Identity::user(name))
             }),
             (None, None) => Ok(believed(Identity::anonymous())),
