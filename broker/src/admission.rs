@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, getrlimit};
+use tidings_bridge::journal::segments::SEALED_OPEN_MAX;
 use tidings_core::codec::ReasonCode;
 use tidings_core::limits::{Bucket, Limit, Rate};
 use tokio::sync::OwnedSemaphorePermit;
@@ -17,9 +18,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::limits::{Limits, network_of};
 use crate::listener::Peer;
 
-/// File descriptors that are not given to peers: segments of the journal, the state, listeners, logs. So
-/// the journal can be written whatever comes in.
-const RESERVED_FILES: u64 = 192;
+/// File descriptors that are not given to peers: segments of the journal that are being read, and the one that is
+/// written, the state, listeners, logs. So the journal can be written whatever comes in.
+const RESERVED_FILES: u64 = SEALED_OPEN_MAX as u64 + 128;
 
 /// Addresses above which those that hold nothing are forgotten.
 const SWEEP_AT: usize = 4096;

@@ -43,6 +43,30 @@ fn history(broker: &TidingsProcess, count: usize) -> Vec<String> {
     (0..count).map(|_| reader.receive().text()).collect()
 }
 
+/// Files of the journal stay open for a while when they were read: as many as the journal keeps open are not
+/// given to peers.
+#[test]
+fn while_much_history_is_open_and_peers_have_all_other_descriptors_the_journal_is_written() {
+    let broker = TidingsOptions::new()
+        .open_files(320)
+        .set("journal.segment_bytes", 1024 * 1024)
+        .set("journal.batch_max_bytes", 1024 * 1024)
+        .start();
+    let mut alice = RawClient::connect(broker.tcp(), &clean(Version::V5, "alice"));
+    // Each is in a file of its own.
+    let large = "x".repeat(600 * 1024);
+    let count = 180;
+    for _ in 0..count {
+        assert_eq!(say(&mut alice, &large), ReasonCode::Success);
+    }
+    assert_eq!(history(&broker, count).len(), count);
+    let idle = take_all_descriptors(&broker);
+    for n in 0..5 {
+        assert_eq!(say(&mut alice, &large), ReasonCode::Success, "{n}");
+    }
+    drop(idle);
+}
+
 #[test]
 fn without_file_descriptors_the_journal_is_written_and_new_clients_come_in_when_others_go() {
     let broker = TidingsOptions::new()
@@ -51,17 +75,7 @@ fn without_file_descriptors_the_journal_is_written_and_new_clients_come_in_when_
         .set("journal.batch_max_bytes", 1024 * 1024)
         .start();
     let mut alice = RawClient::connect(broker.tcp(), &clean(Version::V5, "alice"));
-    let mut idle: Vec<TcpStream> = Vec::new();
-    wait_until("the broker gives no more descriptors to peers", || {
-        for _ in 0..20 {
-            // The system takes them, whatever the broker does with them.
-            idle.push(
-                TcpStream::connect_timeout(&broker.tcp().address(), DEADLINE).expect("taken"),
-            );
-        }
-        // Over HTTP it could not be asked now.
-        idle.len() >= 400 && is_turned_away(&mut idle)
-    });
+    let idle = take_all_descriptors(&broker);
     // Several segment files are made meanwhile.
     let text = "x".repeat(64 * 1024);
     for _ in 0..64 {
@@ -74,6 +88,22 @@ fn without_file_descriptors_the_journal_is_written_and_new_clients_come_in_when_
         taken.is_ok_and(|(_, ack)| ack.reason == ReasonCode::Success)
     });
     assert_eq!(history(&broker, 64).len(), 64);
+}
+
+/// Connections that say nothing, until the broker takes no more.
+fn take_all_descriptors(broker: &TidingsProcess) -> Vec<TcpStream> {
+    let mut idle: Vec<TcpStream> = Vec::new();
+    wait_until("the broker gives no more descriptors to peers", || {
+        for _ in 0..20 {
+            // The system takes them, whatever the broker does with them.
+            idle.push(
+                TcpStream::connect_timeout(&broker.tcp().address(), DEADLINE).expect("taken"),
+            );
+        }
+        // Over HTTP it could not be asked now.
+        idle.len() >= 400 && is_turned_away(&mut idle)
+    });
+    idle
 }
 
 /// Whether the broker has closed the newest of these, unread.

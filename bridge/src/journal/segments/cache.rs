@@ -13,8 +13,8 @@ use super::summary::Summary;
 /// Memory that the indexes of sealed segments may take: some ten segments of small messages, or
 /// hundreds of large ones. One index is kept even if it alone is larger.
 pub const SEALED_INDEX_CACHE_BYTES: usize = 64 * 1024 * 1024;
-/// Most sealed segments that are open at once, for their file handles.
-pub const SEALED_OPEN_MAX: usize = 256;
+/// Most sealed segments that are open at once, for their file handles: who gives those to others leaves as many.
+pub const SEALED_OPEN_MAX: usize = 128;
 
 /// A sealed segment, ready to be read.
 pub struct Loaded {
