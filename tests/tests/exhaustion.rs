@@ -43,15 +43,20 @@ fn history(broker: &TidingsProcess, count: usize) -> Vec<String> {
     (0..count).map(|_| reader.receive().text()).collect()
 }
 
+/// A broker that soon has none left, and makes many files.
+fn with_few_descriptors() -> TidingsProcess {
+    TidingsOptions::new()
+        .open_files(320)
+        .set("journal.segment_bytes", 1024 * 1024)
+        .set("journal.batch_max_bytes", 1024 * 1024)
+        .start()
+}
+
 /// Files of the journal stay open for a while when they were read: as many as the journal keeps open are not
 /// given to peers.
 #[test]
 fn while_much_history_is_open_and_peers_have_all_other_descriptors_the_journal_is_written() {
-    let broker = TidingsOptions::new()
-        .open_files(320)
-        .set("journal.segment_bytes", 1024 * 1024)
-        .set("journal.batch_max_bytes", 1024 * 1024)
-        .start();
+    let broker = with_few_descriptors();
     let mut alice = RawClient::connect(broker.tcp(), &clean(Version::V5, "alice"));
     // Each is in a file of its own.
     let large = "x".repeat(600 * 1024);
@@ -69,11 +74,7 @@ fn while_much_history_is_open_and_peers_have_all_other_descriptors_the_journal_i
 
 #[test]
 fn without_file_descriptors_the_journal_is_written_and_new_clients_come_in_when_others_go() {
-    let broker = TidingsOptions::new()
-        .open_files(320)
-        .set("journal.segment_bytes", 1024 * 1024)
-        .set("journal.batch_max_bytes", 1024 * 1024)
-        .start();
+    let broker = with_few_descriptors();
     let mut alice = RawClient::connect(broker.tcp(), &clean(Version::V5, "alice"));
     let idle = take_all_descriptors(&broker);
     // Several segment files are made meanwhile.

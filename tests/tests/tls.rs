@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Output};
 
 use rcgen::SanType;
+use tidings_tests::pki::Seen;
 use tidings_tests::program::{artifact, find, mosquitto, node, run};
 use tidings_tests::{Pki, Program, TidingsOptions, TidingsProcess};
 
@@ -158,6 +159,18 @@ fn the_certificate_is_the_one_for_the_name_that_is_asked_for() {
     assert_eq!(seen.server(), Some("first"), "{}", seen.text);
 }
 
+/// What comes back for a text of a client with this certificate.
+fn say_as(pki: &Pki, client: &str, address: SocketAddr, text: &str) -> Seen {
+    let [cert, key] = ["crt", "key"].map(|kind| pki.path(&format!("{client}.{kind}")));
+    let shown = [
+        "-cert",
+        cert.to_str().expect("UTF-8"),
+        "-key",
+        key.to_str().expect("UTF-8"),
+    ];
+    pki.say(address, &shown, text)
+}
+
 #[test]
 fn a_certificate_says_who_a_client_is_until_it_is_revoked() {
     let mut pki = Pki::new();
@@ -203,22 +216,14 @@ fn a_certificate_says_who_a_client_is_until_it_is_revoked() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("Not authorized"), "{refused:?}");
     // The API believes it, too.
-    let (cert, key) = (pki.path("alice.crt"), pki.path("alice.key"));
-    let shown = [
-        "-cert",
-        cert.to_str().expect("UTF-8"),
-        "-key",
-        key.to_str().expect("UTF-8"),
-    ];
     let ask = "GET /v1/me HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    let seen = pki.say(broker.wss(), &shown, ask);
+    let seen = say_as(&pki, "alice", broker.wss(), ask);
     assert!(seen.text.contains("\"user\":\"alice\""), "{}", seen.text);
     // On a port without TLS a certificate is worth nothing.
     let plain = broker.get("/v1/me");
     assert!(plain.starts_with("HTTP/1.1 401"), "{plain}");
 }
 
-/// What mosquitto_sub says of DISCONNECT with Reason Code 0x87.
 /// Without a password nothing else proved who it is: what would outlive the certificate, if it were revoked,
 /// would be worth more than it.
 #[test]
@@ -230,29 +235,23 @@ fn a_login_that_a_certificate_alone_got_counts_beside_it() {
         .set("tls.client_auth", "\"optional\"")
         .set("tls.client_ca", pki.file("ca.crt"))
         .start();
-    let (cert, key) = (pki.path("alice.crt"), pki.path("alice.key"));
-    let shown = [
-        "-cert",
-        cert.to_str().expect("UTF-8"),
-        "-key",
-        key.to_str().expect("UTF-8"),
-    ];
     let body = r#"{"user":"alice"}"#;
     let head = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
     let ask = format!(
         "POST /v1/login {head}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    let seen = pki.say(broker.wss(), &shown, &ask).text;
+    let seen = say_as(&pki, "alice", broker.wss(), &ask).text;
     let token = seen.split("\"token\":\"").nth(1).expect("a token");
     let token = token.split('"').next().expect("its end");
     let me = format!("GET /v1/me {head}Authorization: Bearer {token}\r\n\r\n");
-    let seen = pki.say(broker.wss(), &shown, &me).text;
+    let seen = say_as(&pki, "alice", broker.wss(), &me).text;
     assert!(seen.contains("\"user\":\"alice\""), "{seen}");
     let seen = pki.say(broker.wss(), &[], &me).text;
     assert!(seen.contains("HTTP/1.1 401"), "{seen}");
 }
 
+/// What mosquitto_sub says of DISCONNECT with Reason Code 0x87.
 fn is_end(line: &str) -> bool {
     line.contains("eceived DISCONNECT (135)")
 }

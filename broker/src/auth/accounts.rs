@@ -107,11 +107,9 @@ impl Accounts {
             check_user_name(user)?;
         }
         // Nobody guesses these, and who has one is not kept out by those who guess passwords.
-        match token_of(&credentials).map(|token| self.logins.verify(token)) {
-            Some(Verdict::Counts(login)) => {
-                login.is_shown_with(credentials.certificate)?;
-                return self.judge_login(&login, user);
-            }
+        let certificate = credentials.certificate;
+        match token_of(&credentials).map(|token| self.logins.verify(token, certificate)) {
+            Some(Verdict::Counts(login)) => return self.judge_login(&login, user),
             Some(Verdict::Over) => return Err(Denied::Outdated),
             Some(Verdict::Foreign) | None => {}
         }

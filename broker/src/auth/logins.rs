@@ -88,29 +88,12 @@ pub struct Login {
     pub roles: Vec<Arc<str>>,
     /// It was given to somebody who proved nothing.
     pub unproved: bool,
-    /// The [`Certified::thumbprint`] of the certificate that it was given for: it counts beside that one alone, so
-    /// that it ends when that is revoked.
-    pub thumbprint: Option<Arc<str>>,
     /// Rooms that it lets its user into.
     pub rooms: Vec<Arc<str>>,
     /// When it was given.
     pub issued: UnixMillis,
     /// When it ends.
     pub ends: UnixMillis,
-}
-
-impl Login {
-    /// Whether it counts beside what TLS shows.
-    ///
-    /// # Errors
-    /// If it was given for a certificate, and this is not that one.
-    pub(super) fn is_shown_with(&self, certificate: Option<&Certified>) -> Result<(), Denied> {
-        let shown = certificate.map(|certified| &certified.thumbprint);
-        match &self.thumbprint {
-            Some(wanted) if shown != Some(wanted) => Err(Denied::Outdated),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// What becomes of a token.
@@ -213,13 +196,18 @@ impl Logins {
         Ok((token.map_err(io::Error::other)?, exp.saturating_mul(1000)))
     }
 
-    /// Whether a token counts.
-    pub(super) fn verify(&self, token: &[u8]) -> Verdict {
+    /// Whether a token counts beside the certificate that TLS showed, if any: one that was given for a certificate
+    /// counts beside that alone, and so ends when that is revoked.
+    pub(super) fn verify(&self, token: &[u8], certificate: Option<&Certified>) -> Verdict {
         let claims = match self.claims(token) {
             Ok(claims) => claims,
             Err(verdict) => return verdict,
         };
-        if self.is_given_back(&claims.jti) {
+        let shown = certificate.map(|certified| &*certified.thumbprint);
+        let is_elsewhere = claims
+            .cnf
+            .is_some_and(|cnf| shown != Some(&*cnf.thumbprint));
+        if is_elsewhere || self.is_given_back(&claims.jti) {
             return Verdict::Over;
         }
         Verdict::Counts(Login {
@@ -228,9 +216,6 @@ impl Logins {
             has_account: claims.account,
             roles: claims.roles.into_iter().map(Arc::from).collect(),
             unproved: claims.unproved,
-            thumbprint: claims
-                .cnf
-                .map(|confirmation| confirmation.thumbprint.into()),
             rooms: claims.rooms.into_iter().map(Arc::from).collect(),
             issued: claims.at,
             ends: claims.exp.saturating_mul(1000),
@@ -370,7 +355,10 @@ pub(crate) struct WithLogins {
 impl Authenticate for WithLogins {
     fn authenticate<'a>(&'a self, credentials: Credentials<'a>) -> Answer<'a> {
         let judged = match (credentials.username, credentials.bearer) {
-            (None, Some(token)) => match self.logins.verify(token.as_bytes()) {
+            (None, Some(token)) => match self
+                .logins
+                .verify(token.as_bytes(), credentials.certificate)
+            {
                 Verdict::Foreign => None,
                 Verdict::Over => Some(Err(Denied::Outdated)),
                 Verdict::Counts(login) => Some(admitted(login, credentials.certificate)),
@@ -394,7 +382,6 @@ impl Authenticate for WithLogins {
 
 /// Whoever shows a login; beside a certificate it has to be for the name in that.
 fn admitted(login: Login, certificate: Option<&Certified>) -> Result<Admitted, Denied> {
-    login.is_shown_with(certificate)?;
     if let Some(certified) = certificate {
         certified.user(Some(&login.user))?;
     }
@@ -418,7 +405,7 @@ mod tests {
     }
 
     fn counts(logins: &Logins, token: &str) -> bool {
-        matches!(logins.verify(token.as_bytes()), Verdict::Counts(_))
+        matches!(logins.verify(token.as_bytes(), None), Verdict::Counts(_))
     }
 
     #[test]
@@ -430,15 +417,15 @@ mod tests {
         logins.give_back(&back).unwrap();
         logins.give_back("nonsense").unwrap();
         for logins in [logins, Logins::open(folder.path()).unwrap()] {
-            let Verdict::Counts(login) = logins.verify(kept.as_bytes()) else {
+            let Verdict::Counts(login) = logins.verify(kept.as_bytes(), None) else {
                 panic!("it does not count");
             };
             assert_eq!((&*login.user, login.roles.len()), ("alice", 1));
-            assert_eq!(logins.verify(back.as_bytes()), Verdict::Over);
+            assert_eq!(logins.verify(back.as_bytes(), None), Verdict::Over);
         }
         let other = TempDir::new().unwrap();
         let other = Logins::open(other.path()).unwrap();
-        assert_eq!(other.verify(kept.as_bytes()), Verdict::Foreign);
+        assert_eq!(other.verify(kept.as_bytes(), None), Verdict::Foreign);
     }
 
     #[test]
@@ -451,7 +438,7 @@ mod tests {
         assert!(!folder.path().join("keys").join(KEY).exists());
         let hour = std::time::Duration::from_secs(3600);
         let other = signing::sign_token(folder.path(), "alice", &[], &[], hour).unwrap();
-        assert_eq!(logins.verify(other.as_bytes()), Verdict::Foreign);
+        assert_eq!(logins.verify(other.as_bytes(), None), Verdict::Foreign);
     }
 
     #[test]
@@ -464,13 +451,13 @@ mod tests {
         };
         let (token, ends) = logins.give(&past, 24).unwrap();
         assert_eq!(ends, 1_000_000);
-        assert_eq!(logins.verify(token.as_bytes()), Verdict::Over);
+        assert_eq!(logins.verify(token.as_bytes(), None), Verdict::Over);
         let known = Admitted {
             has_account: true,
             ..admitted("alice")
         };
         let (token, _) = logins.give(&known, 24).unwrap();
-        let Verdict::Counts(login) = logins.verify(token.as_bytes()) else {
+        let Verdict::Counts(login) = logins.verify(token.as_bytes(), None) else {
             panic!("it does not count");
         };
         assert_eq!(login.roles, Vec::<Arc<str>>::new());
@@ -545,14 +532,14 @@ mod tests {
         for at in 0..token.len() - 1 {
             let mut bytes = token.clone().into_bytes();
             bytes[at] ^= 1;
-            assert_eq!(logins.verify(&bytes), Verdict::Foreign, "byte {at}");
+            assert_eq!(logins.verify(&bytes, None), Verdict::Foreign, "byte {at}");
         }
         let file = folder.path().join("keys").join(GIVEN_BACK);
         fs::write(&file, "abc 99999999999\nde").unwrap();
         let logins = Logins::open(folder.path()).unwrap();
         logins.give_back(&token).unwrap();
         let logins = Logins::open(folder.path()).unwrap();
-        assert_eq!(logins.verify(token.as_bytes()), Verdict::Over);
+        assert_eq!(logins.verify(token.as_bytes(), None), Verdict::Over);
         assert!(logins.given_back().ends.contains_key("abc"));
     }
 }
